@@ -1,0 +1,343 @@
+//! What goes into the core and what comes out of it.
+//!
+//! Every type here is plain data. The shell turns an [`Action`] into a deed and
+//! a deed's end into an [`Event`]; it decides nothing on the way.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::core::ledger::{Durable, Volatile};
+use crate::spec::types::{Condition, Health, Healthcheck, Role};
+
+/// Names one call of the engine, so that a late answer is known for what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// What the core needs to know of a container that should run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// Its name in the workload.
+    pub role: Role,
+    /// Hash of all that the engine is told at its creation.
+    pub hash: String,
+    /// The image's reference.
+    pub image: String,
+    /// The image's ID as the store has it; `None` if only the engine may know it.
+    pub image_id: Option<String>,
+    /// How its health is asked.
+    pub healthcheck: Healthcheck,
+    /// How long it has to end.
+    pub grace: Duration,
+    /// What it waits for.
+    pub depends_on: BTreeMap<Role, Condition>,
+    /// The container whose network it shares: it lives and dies with that one.
+    pub network_of: Option<Role>,
+}
+
+/// A container as the engine reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The role on its label.
+    pub role: Role,
+    /// The engine's ID.
+    pub id: String,
+    /// The spec hash on its label.
+    pub hash: String,
+    /// The image ID that it was made from.
+    pub image_id: String,
+    /// The image's own HEALTHCHECK, as its label keeps it.
+    pub image_health: Option<Health>,
+    /// What it is doing.
+    pub state: SeenState,
+}
+
+/// What a container is doing, as the engine reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SeenState {
+    /// Made, never started.
+    Created,
+    /// Its process runs (or is paused, which is the same to us).
+    Running(Running),
+    /// Ended.
+    Exited {
+        /// Exit code.
+        code: i64,
+    },
+}
+
+/// A running container's particulars.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its init process, as the host counts.
+    pub pid: u32,
+    /// Its own address for probes; the loopback address on the host's network; `None` without a network.
+    pub address: Option<IpAddr>,
+}
+
+/// A call of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// List every container that carries this node's label.
+    Survey,
+    /// Look for one role's container.
+    Look {
+        /// Whose.
+        role: Role,
+    },
+    /// Make sure that the engine has the image: feed it from the store if not.
+    Image {
+        /// Whose.
+        role: Role,
+    },
+    /// Make the container, with its network, volumes and files. Never replaces one.
+    Create {
+        /// Whose.
+        role: Role,
+    },
+    /// Start it.
+    Start {
+        /// Whose.
+        role: Role,
+        /// Which.
+        id: String,
+    },
+    /// Ask it to end; kill it after the grace period.
+    Stop {
+        /// Which.
+        id: String,
+        /// How long it has.
+        grace: Duration,
+    },
+    /// Remove it (it does not run).
+    Remove {
+        /// Which.
+        id: String,
+    },
+}
+
+/// What a successful [`Call`] brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Of Survey and Look: what is there.
+    Seen(Vec<Seen>),
+    /// Of Image: the engine has it, under this ID.
+    Image {
+        /// Image ID.
+        id: String,
+    },
+    /// Of Create.
+    Created {
+        /// Container ID.
+        id: String,
+        /// The image's own HEALTHCHECK.
+        image_health: Option<Health>,
+    },
+    /// Of Start.
+    Started(Running),
+    /// Of Stop and Remove.
+    Ended,
+}
+
+/// How a [`Call`] failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The engine does not answer. What it did is unknown.
+    NoAnswer(String),
+    /// What the call named is not there.
+    NotFound(String),
+    /// Of Create: the name is taken. By ours (then a look tells) or by a stranger's.
+    Conflict(String),
+    /// Of Image: neither the store nor the engine has it.
+    ImageMissing(String),
+    /// The engine answered, and the answer is no.
+    Refused(String),
+}
+
+/// An answer to a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Well.
+    Pass(String),
+    /// Not well, or no answer in time.
+    Fail(String),
+    /// Nobody could ask. Says nothing about the container.
+    CannotAsk(String),
+}
+
+/// What a container's app says of itself on its notify socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppNote {
+    /// READY=1
+    Ready,
+    /// WATCHDOG=1
+    Alive,
+    /// WATCHDOG=trigger
+    Sick,
+    /// STATUS=...
+    Status(String),
+}
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The deadline passed; or nothing happened: a spurious wake is harmless.
+    Tick,
+    /// A call of the engine ended.
+    Done(OpId, Result<Outcome, Fault>),
+    /// A call of the engine still moves.
+    Progress(OpId),
+    /// The init process of a running container ended (pidfd).
+    Died {
+        /// Whose.
+        role: Role,
+        /// Which process.
+        pid: u32,
+    },
+    /// A probe was answered.
+    Probed {
+        /// Whose.
+        role: Role,
+        /// The number that [`Action::Probe`] gave.
+        probe: u64,
+        /// What came.
+        answer: Answer,
+    },
+    /// An app spoke on its notify socket.
+    App(Role, AppNote),
+    /// The durable ledger is on disk, or could not be written.
+    Persisted(Result<(), String>),
+    /// The store has changed: images that were missing may be there.
+    StoreChanged,
+    /// The preload folder has been gone through.
+    PreloadDone,
+    /// New files are valid and should run.
+    Reload(Vec<Desired>),
+    /// Root asks for a restart of one container, or of all.
+    Restart(Option<Role>),
+    /// The daemon is to end.
+    Terminate(Parting),
+}
+
+/// What becomes of the containers when the daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// They run on; the next daemon adopts them.
+    Leave,
+    /// They are stopped, each within its grace period.
+    Stop,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Call the engine and report [`Event::Done`].
+    Engine(OpId, Call),
+    /// Nobody waits for this call any more: drop it.
+    Abandon(OpId),
+    /// Ask, once, and report [`Event::Probed`] by `timeout`.
+    Probe {
+        /// Whose.
+        role: Role,
+        /// Its number.
+        probe: u64,
+        /// The container.
+        id: String,
+        /// Its own address.
+        address: Option<IpAddr>,
+        /// The question.
+        health: Health,
+    },
+    /// Report [`Event::Died`] when this process ends.
+    Watch {
+        /// Whose.
+        role: Role,
+        /// The container.
+        id: String,
+        /// Its init process.
+        pid: u32,
+    },
+    /// Write the durable ledger, then report [`Event::Persisted`].
+    Persist(Durable),
+    /// Write the volatile ledger; its loss is harmless.
+    Record(Volatile),
+    /// Tell systemd.
+    Notify(Notify),
+    /// Tell people: the journal.
+    Report(Report),
+    /// The daemon may end now.
+    Exit,
+}
+
+/// What systemd is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notify {
+    /// READY=1
+    Ready,
+    /// STATUS=...
+    Status(String),
+    /// WATCHDOG=1
+    Watchdog,
+    /// EXTEND_TIMEOUT_USEC=...
+    Extend(Duration),
+    /// STOPPING=1
+    Stopping,
+}
+
+/// A transition worth a line in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Whose; `None` for the workload's.
+    pub role: Option<Role>,
+    /// What kind; the journal's MESSAGE_ID follows from it.
+    pub kind: ReportKind,
+    /// What happened, to what, and what comes next, in one sentence.
+    pub text: String,
+}
+
+/// The kinds of transition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReportKind {
+    /// A container that ran already is now supervised.
+    Adopted,
+    /// A container was made.
+    Created,
+    /// A container runs.
+    Started,
+    /// A container ended.
+    Exited,
+    /// A verdict became Healthy.
+    Healthy,
+    /// A verdict became Unhealthy.
+    Unhealthy,
+    /// A verdict became Unknown.
+    Unknown,
+    /// A container will be restarted.
+    Restarting,
+    /// A container will be removed and made again.
+    Recreating,
+    /// A container that the workload no longer names was removed.
+    Removed,
+    /// An image is in neither the store nor the engine.
+    ImageMissing,
+    /// The engine does not answer.
+    EngineSilent,
+    /// The engine answers again.
+    EngineBack,
+    /// The engine refused a call.
+    EngineRefused,
+    /// The watchdog is no longer fed.
+    WatchdogWithheld,
+    /// The ladder is used up; monopod stays up and keeps asking.
+    SafeState,
+    /// The ladder is at its foot again.
+    Recovered,
+    /// The ledger could not be written.
+    LedgerFailed,
+    /// New files are in force.
+    Reloaded,
+    /// A restart was asked for.
+    RestartAsked,
+    /// The daemon ends.
+    Stopping,
+}

@@ -1,0 +1,128 @@
+//! The container engine: one narrow trait, and what implements it.
+//!
+//! An engine does what it is told and reports what it sees. It must never
+//! decide anything, never retry, and never touch a container, network or volume
+//! that monopod did not make.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::core::api::{Fault, Running, Seen};
+use crate::spec::types::{Container, Health};
+
+pub mod docker;
+
+/// Labels on everything that monopod makes.
+pub mod label {
+    /// The root (`--root`) of the node that made it.
+    pub const NODE: &str = "org.monopod.node";
+    /// The workload's name.
+    pub const WORKLOAD: &str = "org.monopod.workload";
+    /// The container's role.
+    pub const ROLE: &str = "org.monopod.role";
+    /// Hash of the spec that it was made from.
+    pub const SPEC: &str = "org.monopod.spec";
+    /// ID of the image that it was made from.
+    pub const IMAGE: &str = "org.monopod.image";
+    /// The image's own HEALTHCHECK, as JSON of [`crate::spec::types::Health`].
+    pub const HEALTH: &str = "org.monopod.healthcheck";
+}
+
+/// What names a container to the engine beside its own spec.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The node's root.
+    pub node: String,
+    /// The workload's name.
+    pub workload: String,
+    /// Hash of the spec.
+    pub hash: String,
+    /// Host folder with the container's inline files, secrets and notify socket, already written; `None` if it has none.
+    pub mounts: Vec<HostFile>,
+    /// Whether the host has a journal, for [`crate::spec::types::Logging::Default`].
+    pub journal: bool,
+}
+
+/// A file or folder of monopod's own that is bind-mounted into a container.
+#[derive(Clone, Debug)]
+pub struct HostFile {
+    /// Path on the host.
+    pub source: String,
+    /// Absolute path in the container.
+    pub target: String,
+    /// No writing.
+    pub read_only: bool,
+}
+
+/// An image as the engine has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineImage {
+    /// Image ID: `sha256:` and the digest of its config.
+    pub id: String,
+    /// The references that name it.
+    pub tags: Vec<String>,
+    /// Digests of its layers' contents, lowest first (`sha256:...`).
+    pub diff_ids: Vec<String>,
+    /// Bytes that it takes unpacked, as the engine counts.
+    pub size: u64,
+}
+
+/// What ran inside a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// Exit code.
+    pub code: i64,
+    /// The first 4 KiB of its output.
+    pub output: String,
+}
+
+/// The engine, as far as monopod needs one. Every call has a deadline of its own and ends in a typed [`Fault`].
+pub trait Engine {
+    /// Name and version, for people.
+    fn version(&self) -> impl Future<Output = Result<String, Fault>>;
+
+    /// Every container with this node's label, running or not; of one role if `role` is given.
+    fn containers(
+        &self,
+        node: &str,
+        role: Option<&str>,
+    ) -> impl Future<Output = Result<Vec<Seen>, Fault>>;
+
+    /// Makes the container with its network and volumes; its name is `WORKLOAD-ROLE`.
+    ///
+    /// Returns its ID and the image's own HEALTHCHECK. [`Fault::Conflict`] if the name is taken.
+    fn create(
+        &self,
+        container: &Container,
+        identity: &Identity,
+    ) -> impl Future<Output = Result<(String, Option<Health>), Fault>>;
+
+    /// Starts a container and returns its process and address.
+    fn start(&self, id: &str) -> impl Future<Output = Result<Running, Fault>>;
+
+    /// Asks a container to end and kills it after `grace`. One that does not run is success.
+    fn stop(&self, id: &str, grace: Duration) -> impl Future<Output = Result<(), Fault>>;
+
+    /// Removes a container that does not run. One that is not there is success.
+    fn remove(&self, id: &str) -> impl Future<Output = Result<(), Fault>>;
+
+    /// Runs a program in a container, for at most `timeout`, after which the answer is [`Fault::NoAnswer`].
+    fn exec(
+        &self,
+        id: &str,
+        argv: &[String],
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Executed, Fault>>;
+
+    /// One image by reference or ID; `None` if the engine does not have it.
+    fn image(&self, reference: &str) -> impl Future<Output = Result<Option<EngineImage>, Fault>>;
+
+    /// Every image, intermediate ones excluded.
+    fn images(&self) -> impl Future<Output = Result<Vec<EngineImage>, Fault>>;
+
+    /// Points `reference` at the image `id`.
+    fn tag(&self, id: &str, reference: &str) -> impl Future<Output = Result<(), Fault>>;
+
+    /// Removes a reference or an image that no container uses. One that is not there is success.
+    fn remove_image(&self, reference: &str) -> impl Future<Output = Result<(), Fault>>;
+}

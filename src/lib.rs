@@ -1,0 +1,9 @@
+//! monopod keeps one containerised workload alive on one node.
+//!
+//! The decisions are in [`core`], which is pure; everything else does as it is told.
+
+pub mod core;
+pub mod engine;
+pub mod exit;
+pub mod paths;
+pub mod spec;

@@ -1,0 +1,65 @@
+//! Where everything is, below `--root`.
+//!
+//! The only place that spells monopod's own paths. It must never touch them.
+
+use std::path::{Path, PathBuf};
+
+/// The paths of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// Paths below `root`; `/` for the real ones.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    /// The root itself. Containers carry it as a label, so that two roots on one engine never touch each other's.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `etc/monopod/workload.toml`.
+    pub fn workload(&self) -> PathBuf {
+        self.root.join("etc/monopod/workload.toml")
+    }
+
+    /// `etc/monopod/workload.d`.
+    pub fn workload_d(&self) -> PathBuf {
+        self.root.join("etc/monopod/workload.d")
+    }
+
+    /// `etc/monopod/node.toml`.
+    pub fn node(&self) -> PathBuf {
+        self.root.join("etc/monopod/node.toml")
+    }
+
+    /// `var/lib/monopod`: what survives a reboot.
+    pub fn state(&self) -> PathBuf {
+        self.root.join("var/lib/monopod")
+    }
+
+    /// `var/lib/monopod/store`: an OCI image layout.
+    pub fn store(&self) -> PathBuf {
+        self.state().join("store")
+    }
+
+    /// `var/lib/monopod/preload`: archives that are imported at start.
+    pub fn preload(&self) -> PathBuf {
+        self.state().join("preload")
+    }
+
+    /// `var/lib/monopod/ledger`: the durable facts.
+    pub fn ledger(&self) -> PathBuf {
+        self.state().join("ledger")
+    }
+
+    /// `run/monopod`: what may be lost with a reboot.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run/monopod")
+    }
+}

@@ -1,0 +1,3 @@
+//! From text to a [`types::Workload`].
+
+pub mod types;
