@@ -115,7 +115,10 @@ pub(crate) enum Course {
 pub(crate) enum Image {
     Unchecked,
     Ready(String),
-    Missing,
+    /// Nobody has it. It is asked for again at this time, because nothing tells for certain that it has come.
+    Missing {
+        again: Time,
+    },
 }
 
 /// Which call is under way.
@@ -174,6 +177,8 @@ pub(crate) struct Machine {
     pub role: Role,
     pub want: Want,
     pub phase: Phase,
+    /// The container that it had last, also while nothing certain is known of it.
+    pub last_id: Option<String>,
     /// Since when the phase stands.
     pub since: Time,
     pub course: Course,
@@ -194,6 +199,7 @@ impl Machine {
             role,
             want,
             phase: Phase::Unseen,
+            last_id: None,
             since: now,
             course: Course::Keep,
             image: Image::Unchecked,
@@ -241,6 +247,9 @@ impl Machine {
     pub fn enter(&mut self, phase: Phase, now: Time) {
         self.phase = phase;
         self.since = now;
+        if let Some(id) = self.found().map(|found| found.id.clone()) {
+            self.last_id = Some(id);
+        }
     }
 
     /// Its container was made from another spec or image than it should be.
@@ -272,7 +281,7 @@ impl Machine {
             Phase::Unseen => Verdict::Unknown,
             Phase::Running(alive) => alive.tracker.verdict(),
             Phase::Absent | Phase::Created(_) | Phase::Dead { .. } | Phase::Exited { .. } => {
-                if self.record.strikes > 0 || self.image == Image::Missing {
+                if self.record.strikes > 0 || matches!(self.image, Image::Missing { .. }) {
                     Verdict::Unhealthy
                 } else {
                     Verdict::Starting
@@ -296,13 +305,11 @@ impl Machine {
                     return None;
                 }
                 match &self.image {
-                    Image::Unchecked => Some(Call::Image {
-                        role: desired.role.clone(),
-                    }),
                     Image::Ready(_) if world.leader => Some(Call::Create {
                         role: desired.role.clone(),
                     }),
-                    Image::Ready(_) | Image::Missing => None,
+                    Image::Ready(_) => None,
+                    Image::Unchecked | Image::Missing { .. } => self.ask_for_image(world),
                 }
             }
             Phase::Created(found) | Phase::Exited { found, .. } => {
@@ -333,11 +340,8 @@ impl Machine {
         }
         match (self.must_recreate(), &self.image) {
             // The new image is there before anything that runs is touched.
-            (true, Image::Unchecked) => Some(Call::Image {
-                role: self.role.clone(),
-            }),
             (true, Image::Ready(_)) => stop(),
-            (true, Image::Missing) => poll,
+            (true, Image::Unchecked | Image::Missing { .. }) => self.ask_for_image(world).or(poll),
             (false, _) if matches!(self.course, Course::Restart(_)) => stop(),
             (false, _) => poll,
         }
@@ -359,18 +363,25 @@ impl Machine {
             return None;
         }
         match (self.must_recreate(), &self.image) {
-            (true, Image::Unchecked) => Some(Call::Image {
-                role: self.role.clone(),
-            }),
+            (true, Image::Unchecked) => self.ask_for_image(world),
             (true, Image::Ready(_)) => remove(),
             // An old container is better than none.
-            (true, Image::Missing) | (false, _) => {
-                (world.dependencies && world.leader).then(|| Call::Start {
+            (true, Image::Missing { .. }) | (false, _) => (world.dependencies && world.leader)
+                .then(|| Call::Start {
                     role: self.role.clone(),
                     id: found.id.clone(),
-                })
-            }
+                }),
         }
+    }
+
+    fn ask_for_image(&self, world: &World) -> Option<Call> {
+        let due = match self.image {
+            Image::Missing { again } => world.now >= again,
+            Image::Unchecked | Image::Ready(_) => true,
+        };
+        due.then(|| Call::Image {
+            role: self.role.clone(),
+        })
     }
 
     fn must_recreate(&self) -> bool {
@@ -398,8 +409,12 @@ impl Machine {
             Phase::Absent | Phase::Created(_) | Phase::Exited { .. } => false,
         };
         let look = (look && self.pending.is_none()).then_some(self.look_at);
+        let image = match self.image {
+            Image::Missing { again } if self.pending.is_none() => Some(again),
+            Image::Missing { .. } | Image::Unchecked | Image::Ready(_) => None,
+        };
         let ask = self.alive().and_then(|alive| alive.tracker.deadline());
-        [pending, held, look, ask]
+        [pending, held, look, image, ask]
             .into_iter()
             .flatten()
             .filter(|time| *time > now)

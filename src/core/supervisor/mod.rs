@@ -120,6 +120,8 @@ impl Supervisor {
                 if volatile.withholding {
                     // Being started anew was the ladder's last answer: its first rungs are tried again.
                     record.strikes = 0;
+                    record.quick = 0;
+                    record.hold = now;
                 }
                 Machine::new(desired.role.clone(), Want::Run(desired), record, now)
             })
@@ -306,7 +308,7 @@ impl Supervisor {
 
     fn look_for_images(&mut self) {
         for machine in &mut self.machines {
-            if machine.image == Image::Missing {
+            if matches!(machine.image, Image::Missing { .. }) {
                 machine.image = Image::Unchecked;
                 machine.record.hold = self.now;
             }

@@ -18,6 +18,9 @@ const LOOKS: u32 = 16;
 /// A container's trouble when nobody asked it to end.
 const ENDED: &str = "ended by itself";
 
+/// How long after an image was missing it is looked for again, if nobody says before that it has come.
+const IMAGE_AGAIN: Duration = Duration::from_secs(60);
+
 /// How long after a failed write of the ledger the next one is tried.
 const WRITE_AGAIN: Duration = Duration::from_secs(600);
 
@@ -92,7 +95,7 @@ impl Supervisor {
                     .unwrap_or_default();
                 let image_id = match std::mem::replace(&mut machine.image, Image::Unchecked) {
                     Image::Ready(id) => id,
-                    Image::Unchecked | Image::Missing => String::new(),
+                    Image::Unchecked | Image::Missing { .. } => String::new(),
                 };
                 machine.enter(
                     Phase::Created(Found {
@@ -206,7 +209,6 @@ impl Supervisor {
         let role = self.machines[index].role.clone();
         let text = match fault {
             Fault::ImageMissing(text) => {
-                self.machines[index].image = Image::Missing;
                 self.image_missing(index, text);
                 return;
             }
@@ -242,14 +244,17 @@ impl Supervisor {
 
     /// Its image is nowhere. An archive may still bring it.
     fn image_missing(&mut self, index: usize, text: String) {
+        let again = self.now + IMAGE_AGAIN;
         let machine = &mut self.machines[index];
+        machine.image = Image::Missing { again };
         if let Course::Recreate(Why::Sick) = machine.course {
             // What is there can still be restarted.
             machine.course = Course::Restart(Why::Sick);
         }
+        let known = machine.trouble.as_ref() == Some(&text);
         machine.trouble = Some(text.clone());
         let role = machine.role.clone();
-        if self.preload == Preload::Done {
+        if self.preload == Preload::Done && !known {
             self.report(
                 Some(&role),
                 ReportKind::ImageMissing,

@@ -26,7 +26,8 @@ impl Supervisor {
         self.ask();
         self.judge();
         self.machines.retain(|machine| {
-            machine.want != Want::Gone || !matches!(machine.phase, Phase::Absent)
+            let gone = machine.want == Want::Gone && matches!(machine.phase, Phase::Absent);
+            !gone || machine.pending.is_some()
         });
         self.drive();
         self.climb();
@@ -141,7 +142,11 @@ impl Supervisor {
             }
             // That it ended, or what was refused, has been said already.
             Verdict::Unhealthy => return,
-            Verdict::Unknown => (ReportKind::Unknown, format!("{role}: Unknown{answer}")),
+            Verdict::Unknown if machine.alive().is_some() => {
+                (ReportKind::Unknown, format!("{role}: Unknown{answer}"))
+            }
+            // That the engine has not said yet is no news at a start, and has been said otherwise.
+            Verdict::Unknown => return,
         };
         self.report(Some(&role), kind, text);
     }
@@ -319,7 +324,7 @@ impl Supervisor {
             || (self.preload == Preload::Done
                 && self
                     .all_wanted()
-                    .any(|machine| machine.image == Image::Missing));
+                    .any(|machine| matches!(machine.image, Image::Missing { .. })));
         hopeless
             || self.all_wanted().all(|machine| match self.config.ready {
                 Ready::Healthy => machine.verdict() == Verdict::Healthy,

@@ -34,11 +34,15 @@ impl Supervisor {
     pub(super) fn choose(&mut self, index: usize, seen: &[Seen]) -> Option<Seen> {
         let machine = &self.machines[index];
         if machine.want == Want::Gone {
-            let id = machine.found().map(|found| found.id.clone());
-            return seen
-                .iter()
-                .find(|seen| id.as_deref() == Some(seen.id.as_str()))
-                .cloned();
+            let role = &machine.role;
+            return match &machine.last_id {
+                Some(id) => seen.iter().find(|seen| seen.id == *id).cloned(),
+                // It may have been made by a call that nobody heard of again.
+                None => seen
+                    .iter()
+                    .find(|seen| seen.role == *role && !self.is_claimed(&seen.id))
+                    .cloned(),
+            };
         }
         let hash = machine
             .desired()
@@ -63,10 +67,17 @@ impl Supervisor {
         Some(first)
     }
 
+    /// Another machine that goes has this container.
     fn is_leaving(&self, id: &str) -> bool {
-        self.machines.iter().any(|machine| {
-            machine.want == Want::Gone && machine.found().is_some_and(|found| found.id == id)
-        })
+        self.machines
+            .iter()
+            .any(|machine| machine.want == Want::Gone && machine.last_id.as_deref() == Some(id))
+    }
+
+    fn is_claimed(&self, id: &str) -> bool {
+        self.machines
+            .iter()
+            .any(|machine| machine.last_id.as_deref() == Some(id))
     }
 
     /// Containers of ours that the workload does not name.

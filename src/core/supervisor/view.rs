@@ -214,7 +214,8 @@ impl Supervisor {
             .unwrap_or(Verdict::Healthy)
     }
 
-    fn rung(&self) -> Rung {
+    /// Where the ladder stands.
+    pub fn rung(&self) -> Rung {
         match self.ladder {
             Ladder::Safe { .. } => Rung::SafeState,
             Ladder::Withholding { .. } => Rung::Withhold,
@@ -234,7 +235,7 @@ impl Supervisor {
 
     /// What a technician must know of a container, beside its verdict.
     fn note(&self, machine: &Machine) -> Option<String> {
-        if machine.image == Image::Missing {
+        if matches!(machine.image, Image::Missing { .. }) {
             return Some(match self.preload {
                 Preload::Running => "waits for the preload folder".to_owned(),
                 Preload::Done => machine
