@@ -8,8 +8,8 @@ fn words(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn image_healthchecks() {
-    let shell = words(&["/bin/bash", "-ec"]);
     type Row<'a> = (&'a [&'a str], Option<&'a [String]>, Option<&'a [&'a str]>);
+    let shell = words(&["/bin/bash", "-ec"]);
     let table: [Row; 8] = [
         (&["CMD", "a", "b c"], None, Some(&["a", "b c"])),
         (
