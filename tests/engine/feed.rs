@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -10,7 +12,7 @@ use monopod::engine::{Engine, Fed, ImageSource, feed};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{Place, tar_of};
+use crate::support::{Place, eventually_async, tar_of};
 
 /// What a source does other than it should.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -297,4 +299,38 @@ async fn what_cannot_be_read_is_not_the_engines_fault() {
     let rubbish = stream::iter(vec![Ok(Bytes::from(vec![7; 4 << 20]))]);
     let answer = place.docker.load(rubbish, || ()).await;
     assert!(matches!(answer, Err(Fault::Refused(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_load_that_nobody_waits_for_ends() {
+    let place = Place::new("endless");
+    // The head of a file that is larger than what will ever come of it.
+    let mut header = tar::Header::new_gnu();
+    header.set_path("endless").expect("it is short");
+    header.set_size(1 << 40);
+    header.set_cksum();
+    let head = Bytes::copy_from_slice(header.as_bytes());
+    let alive = Arc::new(());
+    let held = alive.clone();
+    let archive = stream::unfold((Some(head), held), |(head, held)| async move {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let piece = head.unwrap_or_else(|| Bytes::from_static(&[0; 512]));
+        Some((Ok(piece), (None, held)))
+    });
+    let mut moves = 0;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    {
+        let load = place.docker.load(archive, || {
+            moves += 1;
+            if moves == 20 {
+                // The other end is held below.
+                let _ = tell.send(());
+            }
+        });
+        tokio::select! {
+            answer = load => panic!("{answer:?}"),
+            _ = told.recv() => {}
+        }
+    }
+    eventually_async("its archive is let go", || Arc::strong_count(&alive) == 1).await;
 }
