@@ -311,11 +311,11 @@ async fn a_load_that_nobody_waits_for_ends() {
     header.set_cksum();
     let head = Bytes::copy_from_slice(header.as_bytes());
     let alive = Arc::new(());
-    let held = alive.clone();
-    let archive = stream::unfold((Some(head), held), |(head, held)| async move {
+    let guard = alive.clone();
+    let archive = stream::unfold((Some(head), guard), |(head, guard)| async move {
         tokio::time::sleep(Duration::from_millis(1)).await;
         let piece = head.unwrap_or_else(|| Bytes::from_static(&[0; 512]));
-        Some((Ok(piece), (None, held)))
+        Some((Ok(piece), (None, guard)))
     });
     let mut moves = 0;
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();

@@ -36,9 +36,10 @@ pub(super) async fn version(client: &Client) -> Result<String, Fault> {
 pub(super) async fn image_store_is_containerd(client: &Client) -> Result<bool, Fault> {
     let info = client.info().await.map_err(fault)?;
     let facts = info.driver_status.unwrap_or_default();
-    Ok(facts
-        .iter()
-        .any(|fact| matches!(fact.as_slice(), [key, value] if key == "driver-type" && value.starts_with("io.containerd.snapshotter"))))
+    Ok(facts.iter().any(|fact| match fact.as_slice() {
+        [key, value] => key == "driver-type" && value.starts_with("io.containerd.snapshotter"),
+        _ => false,
+    }))
 }
 
 /// Every container of a node; of one role if given.
