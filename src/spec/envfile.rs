@@ -78,20 +78,17 @@ fn entry(line: &str, text: &str) -> Result<(String, String, usize), Complaint> {
     let blank = behind.len() - behind.trim_start_matches([' ', '\t']).len();
     let value = &behind[blank..];
     let used = equals + 1 + blank;
-    match value.chars().next() {
-        Some(quote @ ('"' | '\'')) => {
-            let (value, length) = quoted(value, quote)?;
-            Ok((name.to_owned(), value, used + length))
-        }
-        Some(_) | None => {
-            let value = line[equals + 1..].trim();
-            let value = match value.find(" #").or_else(|| value.find("\t#")) {
-                Some(comment) => value[..comment].trim_end(),
-                None if value.starts_with('#') => "",
-                None => value,
-            };
-            Ok((name.to_owned(), value.to_owned(), line.len()))
-        }
+    if let Some(quote @ ('"' | '\'')) = value.chars().next() {
+        let (value, length) = quoted(value, quote)?;
+        Ok((name.to_owned(), value, used + length))
+    } else {
+        let value = line[equals + 1..].trim();
+        let value = match value.find(" #").or_else(|| value.find("\t#")) {
+            Some(comment) => value[..comment].trim_end(),
+            None if value.starts_with('#') => "",
+            None => value,
+        };
+        Ok((name.to_owned(), value.to_owned(), line.len()))
     }
 }
 
@@ -139,7 +136,9 @@ fn quoted(text: &str, quote: char) -> Result<(String, usize), Complaint> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (Vec<(String, String)>, Vec<(usize, &'static str)>) {
+    type Read = (Vec<(String, String)>, Vec<(usize, &'static str)>);
+
+    fn read(text: &str) -> Read {
         let source = Arc::new(Source {
             name: "env".to_owned(),
             text: text.to_owned(),

@@ -105,14 +105,14 @@ fn question(cx: &mut Cx, key: &Key, table: &Table) -> Option<Question> {
         "http" => http(cx, item, table).map(|probe| Question::Ask(Probe::Http(probe))),
         "tcp" => tcp(cx, item).map(|target| Question::Ask(Probe::Tcp(target))),
         "test" => test(cx, item),
-        "notify" => match read::boolean(cx, item, "notify")? {
-            true => Some(Question::Ask(Probe::Notify)),
-            false => {
-                cx.error(&item.at, "`notify = false` asks nothing")
-                    .hint("write disable = true if nothing should be asked");
-                None
+        "notify" => {
+            if read::boolean(cx, item, "notify")? {
+                return Some(Question::Ask(Probe::Notify));
             }
-        },
+            cx.error(&item.at, "`notify = false` asks nothing")
+                .hint("write disable = true if nothing should be asked");
+            None
+        }
         _ => read::boolean(cx, item, "disable").map(|_| Question::Off),
     }
 }

@@ -169,11 +169,7 @@ fn long_volume(cx: &mut Cx, at: &At, table: &Table) -> Option<Mount> {
         return None;
     }
     let (Some((source, source_at)), Some((target, target_at))) = (source, target) else {
-        let (missing, _) = if source.is_none() {
-            ("source", ())
-        } else {
-            ("target", ())
-        };
+        let missing = if source.is_none() { "source" } else { "target" };
         cx.error(at, format!("this volume has no `{missing}`"))
             .hint("for example { type = \"bind\", source = \"/etc/app\", target = \"/etc/app\" }");
         return None;

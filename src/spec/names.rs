@@ -259,8 +259,7 @@ pub fn compose_hint(key: &str) -> Option<&'static str> {
         }
         "extends" | "include" => "put what is common into a drop-in in workload.d",
         "env" => "write `environment`",
-        "label_file" => "write `labels`",
-        "annotations" => "write `labels`",
+        "label_file" | "annotations" => "write `labels`",
         "domainname" => "write the full name into `hostname`",
         "dns_search" | "dns_opt" => "only `dns` is supported; use full names in the container",
         "mac_address" => {

@@ -211,14 +211,15 @@ fn long(cx: &mut Cx, entry: &Item, table: &Table) -> Option<Vec<Port>> {
         match key.name.as_str() {
             "target" => target = text,
             "published" => published = text,
-            "host_ip" => match text.parse::<IpAddr>() {
-                Ok(ip) => host_ip = Some(ip),
-                Err(_) => {
+            "host_ip" => {
+                if let Ok(ip) = text.parse::<IpAddr>() {
+                    host_ip = Some(ip);
+                } else {
                     cx.error(&item.at, format!("`{text}` is no address"))
                         .hint("for example host_ip = \"127.0.0.1\"");
                     good = false;
                 }
-            },
+            }
             _ => match protocol(&text) {
                 Ok(found) => protocol_of = found,
                 Err(error) => {

@@ -15,28 +15,28 @@ use super::tree::{Item, Source, Table, Value};
 /// A program with its arguments: a list, or a string split as a shell splits words.
 pub fn words(cx: &mut Cx, item: &Item, what: &str) -> Option<Vec<String>> {
     match &item.value {
-        Value::String(text) => match shell_words::split(text) {
-            Ok(words) => Some(words),
-            Err(_) => {
+        Value::String(text) => {
+            if let Ok(words) = shell_words::split(text) {
+                Some(words)
+            } else {
                 cx.error(&item.at, format!("`{what}` has a quote that is not closed"))
                     .hint("a list needs no quoting: [\"sh\", \"-c\", \"echo 'it works'\"]");
                 None
             }
-        },
+        }
         Value::Array(items) => {
             let mut words = Vec::with_capacity(items.len());
             let mut good = true;
             for word in items {
-                match word.as_str() {
-                    Some(text) => words.push(text.to_owned()),
-                    None => {
-                        cx.error(
-                            &word.at,
-                            format!("a word of `{what}` must be a string, not {}", word.kind()),
-                        )
-                        .hint("put it into quotes");
-                        good = false;
-                    }
+                if let Some(text) = word.as_str() {
+                    words.push(text.to_owned());
+                } else {
+                    cx.error(
+                        &word.at,
+                        format!("a word of `{what}` must be a string, not {}", word.kind()),
+                    )
+                    .hint("put it into quotes");
+                    good = false;
                 }
             }
             good.then_some(words)
@@ -187,14 +187,15 @@ pub fn groups(cx: &mut Cx, item: &Item) -> Vec<String> {
 
 fn id_or_name(cx: &mut Cx, item: &Item, what: &str) -> Option<String> {
     match &item.value {
-        Value::Integer(number, _) => match u32::try_from(*number) {
-            Ok(id) => Some(id.to_string()),
-            Err(_) => {
+        Value::Integer(number, _) => {
+            if let Ok(id) = u32::try_from(*number) {
+                Some(id.to_string())
+            } else {
                 cx.error(&item.at, format!("`{what}` is {number}"))
                     .hint("an ID goes from 0 to 4294967295");
                 None
             }
-        },
+        }
         Value::String(_)
         | Value::Float(_)
         | Value::Boolean(_)
@@ -234,22 +235,21 @@ pub fn signal(cx: &mut Cx, item: &Item) -> Option<String> {
         | Value::Array(_)
         | Value::Table(_) => read::text(cx, item, "stop_signal")?.to_owned(),
     };
-    let found = match text.parse::<u8>() {
-        Ok(number) => names::SIGNALS
+    let found = if let Ok(number) = text.parse::<u8>() {
+        names::SIGNALS
             .iter()
             .find(|(_, known)| *known == number)
             .map(|(name, _)| (*name).to_owned())
-            .or_else(|| (34..=64).contains(&number).then(|| number.to_string())),
-        Err(_) => {
-            let upper = text.to_ascii_uppercase();
-            let name = if upper.starts_with("SIG") {
-                upper
-            } else {
-                format!("SIG{upper}")
-            };
-            let known = names::SIGNALS.iter().any(|(known, _)| *known == name);
-            (known || is_realtime(&name)).then_some(name)
-        }
+            .or_else(|| (34..=64).contains(&number).then(|| number.to_string()))
+    } else {
+        let upper = text.to_ascii_uppercase();
+        let name = if upper.starts_with("SIG") {
+            upper
+        } else {
+            format!("SIG{upper}")
+        };
+        let known = names::SIGNALS.iter().any(|(known, _)| *known == name);
+        (known || is_realtime(&name)).then_some(name)
     };
     if found.is_none() {
         let upper = text.to_ascii_uppercase();

@@ -167,13 +167,14 @@ pub fn duration(
 /// A size in bytes, `least` at least.
 pub fn size(cx: &mut Cx, item: &Item, what: &str, least: u64) -> Option<u64> {
     let bytes = match &item.value {
-        Value::Integer(number, _) => match u64::try_from(*number) {
-            Ok(bytes) => bytes,
-            Err(_) => {
+        Value::Integer(number, _) => {
+            if let Ok(bytes) = u64::try_from(*number) {
+                bytes
+            } else {
                 cx.error(&item.at, format!("`{what}` is negative"));
                 return None;
             }
-        },
+        }
         Value::String(text) => match units::size(text) {
             Ok(bytes) => bytes,
             Err(error) => {

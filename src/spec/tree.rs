@@ -283,15 +283,14 @@ fn convert(
             } else {
                 Radix::Other
             };
-            match i64::from_str_radix(integer.as_str(), integer.radix()) {
-                Ok(number) => Value::Integer(number, radix),
-                Err(_) => {
-                    errors.push(Diagnostic::error(
-                        &at,
-                        "this integer does not fit into 64 bits",
-                    ));
-                    Value::Integer(0, radix)
-                }
+            if let Ok(number) = i64::from_str_radix(integer.as_str(), integer.radix()) {
+                Value::Integer(number, radix)
+            } else {
+                errors.push(Diagnostic::error(
+                    &at,
+                    "this integer does not fit into 64 bits",
+                ));
+                Value::Integer(0, radix)
             }
         }
         DeValue::Float(float) => Value::Float(float.as_str().to_owned()),
