@@ -304,8 +304,15 @@ fn sorted(cx: &mut Cx, mut drafts: Vec<Draft>) -> Vec<Draft> {
             .values()
             .next()
             .unwrap_or_else(|| first.at("network_mode"));
+        let shared = drafts
+            .iter()
+            .any(|draft| matches!(draft.container.network, Network::Container(_)));
         cx.error(at, format!("{} wait for each other", names.join(" and ")))
-            .hint("a network_mode = \"container:NAME\" waits for that container too");
+            .hint(if shared {
+                "a network_mode = \"container:NAME\" waits for that container too"
+            } else {
+                "one of them must start first: remove its `depends_on`"
+            });
         out.append(&mut drafts);
     }
     out

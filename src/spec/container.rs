@@ -307,7 +307,7 @@ fn foreign_key(cx: &mut Cx, key: &Key) {
         cx.error(&key.at, format!("unknown key `{name}`"))
             .hint("there are no extension keys; write a comment or a label");
     } else if names::HEALTH_KEYS.contains(&name) {
-        cx.error(&key.at, format!("`{name}` belongs into `healthcheck`"))
+        cx.error(&key.at, format!("`{name}` belongs in `healthcheck`"))
             .hint(format!("healthcheck = {{ {name} = ... }}"));
     } else {
         let hint = names::nearest(name, names::CONTAINER_KEYS.into_iter()).map_or_else(

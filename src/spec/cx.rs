@@ -45,6 +45,11 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// What a finding about the host means.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
     /// Notes that a file was read.
     pub fn read(&mut self, file: &str) {
         self.files.push(file.to_owned());

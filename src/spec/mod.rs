@@ -179,10 +179,15 @@ fn read_table(cx: &mut Cx, path: &Path) -> Option<Table> {
         Ok(bytes) => bytes,
         Err(error) => {
             let reason = host::reason(&error);
-            cx.unreadable([Diagnostic::file_error(
-                name,
-                format!("the file cannot be read: {reason}"),
-            )]);
+            let mut diagnostic =
+                Diagnostic::file_error(name, format!("the file cannot be read: {reason}"));
+            if error.kind() == io::ErrorKind::NotFound && cx.scope() == Scope::ThisNode {
+                diagnostic.hint(
+                    "this node's workload is described there; \
+                     `monopod check FILE` checks a file elsewhere",
+                );
+            }
+            cx.unreadable([diagnostic]);
             return None;
         }
     };
@@ -266,7 +271,7 @@ fn containers(cx: &mut Cx, table: &Table) -> Vec<container::Draft> {
         match &item.value {
             Value::Table(table) => drafts.push(container::read(cx, key, table)),
             _ if names::CONTAINER_KEYS.contains(&key.name.as_str()) => {
-                cx.error(&key.at, format!("`{}` belongs into a container", key.name))
+                cx.error(&key.at, format!("`{}` belongs in a container", key.name))
                     .hint("give the container a name: [containers.app]");
             }
             _ => read::wrong_kind(cx, item, &key.name, "a table"),
@@ -281,7 +286,7 @@ fn top_level_key(cx: &mut Cx, key: &Key) {
         cx.error(&key.at, format!("unknown key `{name}` in the workload"))
             .hint(hint);
     } else if names::CONTAINER_KEYS.contains(&name) {
-        cx.error(&key.at, format!("`{name}` belongs into a container"))
+        cx.error(&key.at, format!("`{name}` belongs in a container"))
             .hint("write it below [containers.NAME]");
     } else {
         read::unknown_key(cx, key, "the workload", &names::WORKLOAD_KEYS);

@@ -298,7 +298,7 @@ pub fn compose_top_hint(key: &str) -> Option<&'static str> {
         "secrets" => "write them into the container: secrets = { NAME = { file = \"/path\" } }",
         "configs" => "write small files into the container's `files`",
         "include" => "put what is common into a drop-in in workload.d",
-        "engine" | "store" | "escalation" | "systemd" => "this belongs into node.toml",
+        "engine" | "store" | "escalation" | "systemd" => "this belongs in node.toml",
         _ => return None,
     })
 }

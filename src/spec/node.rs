@@ -34,7 +34,7 @@ pub fn read(cx: &mut Cx, table: &Table) -> Node {
         let name = key.name.as_str();
         if !TABLES.contains(&name) {
             if names::WORKLOAD_KEYS.contains(&name) {
-                cx.error(&key.at, format!("`{name}` belongs into workload.toml"));
+                cx.error(&key.at, format!("`{name}` belongs in workload.toml"));
             } else {
                 read::unknown_key(cx, key, "node.toml", &TABLES);
             }

@@ -40,7 +40,10 @@ pub fn read(cx: &mut Cx, item: &Item) -> Vec<(Port, At)> {
         match found {
             Ok(found) => ports.extend(found.into_iter().map(|port| (port, entry.at.clone()))),
             Err(error) => {
-                let shown = entry.as_str().unwrap_or("the number");
+                let shown = match &entry.value {
+                    Value::Integer(number, _) => number.to_string(),
+                    _ => entry.as_str().unwrap_or_default().to_owned(),
+                };
                 cx.error(&entry.at, format!("port `{shown}` {}", error.why))
                     .hint(error.hint);
             }

@@ -1,5 +1,7 @@
 //! Tables over the whole way from text to types, on a machine that is a table too.
 
+#![expect(clippy::too_many_lines, reason = "they are tables")]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -214,6 +216,9 @@ fn the_designs_own_example() {
 
 /// Lines, and what they must give.
 type Good = (&'static str, fn(&Container) -> bool);
+
+/// Lines, a drop-in's lines over them, and what they must give together.
+type Merged = (&'static str, &'static str, fn(&Container) -> bool);
 
 #[test]
 fn good_values() {
@@ -1022,7 +1027,7 @@ fn bad_values() {
         ("x-a = 1", "unknown key `x-a`", "extension"),
         (
             "interval = \"10s\"",
-            "`interval` belongs into `healthcheck`",
+            "`interval` belongs in `healthcheck`",
             "",
         ),
         (
@@ -1207,7 +1212,7 @@ fn bad_workloads() {
         ),
         (
             format!("image = \"a\"\nname = \"w\"\n{app}"),
-            "`image` belongs into a container",
+            "`image` belongs in a container",
             "[containers.NAME]",
         ),
         (
@@ -1323,7 +1328,7 @@ fn containers_stand_in_the_order_of_their_start() {
 /// What drop-ins make of a container.
 #[test]
 fn drop_ins() {
-    let table: &[(&str, &str, fn(&Container) -> bool)] = &[
+    let table: &[Merged] = &[
         (
             "environment = { A = 1, B = 1 }",
             "environment = [\"B=2\", \"C=2\"]",
@@ -1597,7 +1602,7 @@ fn bad_node_files() {
     for (text, message, hint) in [
         ("[engin]", "unknown key `engin` in node.toml", "`engine`"),
         ("engine = 1", "`engine` must be a table", "[engine]"),
-        ("name = \"w\"", "`name` belongs into workload.toml", ""),
+        ("name = \"w\"", "`name` belongs in workload.toml", ""),
         (
             "[engine]\nsocket = \"/run/docker.sock\"",
             "is no unix socket",

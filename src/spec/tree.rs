@@ -225,20 +225,45 @@ impl Table {
 /// Every syntax error in it.
 pub fn parse(source: &Arc<Source>) -> Result<Table, Vec<Diagnostic>> {
     let (table, errors) = DeTable::parse_recoverable(&source.text);
-    let mut diagnostics: Vec<Diagnostic> = errors
-        .iter()
-        .map(|error| {
-            let span = error.span().unwrap_or(0..0);
-            let at = At::new(source, span.start, span.end);
-            Diagnostic::error(&at, format!("this is not TOML: {}", error.message()))
-        })
-        .collect();
+    let mut diagnostics = Vec::new();
+    for error in &errors {
+        let span = error.span().unwrap_or(0..0);
+        let at = At::new(source, span.start, span.end);
+        // The parser goes on after an error; what it finds in the same line is the same mistake.
+        if diagnostics.last().and_then(Diagnostic::line) == Some(at.start().0) {
+            continue;
+        }
+        let (diagnostic, lost) = syntax_error(&at, error.message());
+        diagnostics.push(diagnostic);
+        if lost {
+            break;
+        }
+    }
     let table = convert_table(source, table.into_inner(), &mut diagnostics);
     if diagnostics.is_empty() {
         Ok(table)
     } else {
         Err(diagnostics)
     }
+}
+
+/// The parser's message as one of ours, and whether what follows can only be noise.
+fn syntax_error(at: &At, message: &str) -> (Diagnostic, bool) {
+    let (what, expected) = match message.split_once(", expected ") {
+        Some((what, expected)) => (what, Some(expected)),
+        None => (message, None),
+    };
+    let mut diagnostic = Diagnostic::error(at, format!("this is not TOML: {what}"));
+    let lost = what.contains("array") || what.contains("inline table");
+    if what.contains("must be quoted") {
+        let text = &at.source().text[at.first_line()];
+        diagnostic.hint(format!("write \"{text}\""));
+    } else if lost {
+        diagnostic.hint("is a comma missing, or a bracket before this left open?");
+    } else if let Some(expected) = expected {
+        diagnostic.hint(format!("expected {expected}"));
+    }
+    (diagnostic, lost)
 }
 
 fn convert_table(source: &Arc<Source>, table: DeTable<'_>, errors: &mut Vec<Diagnostic>) -> Table {
@@ -339,10 +364,20 @@ mod tests {
 
     #[test]
     fn every_syntax_error_is_reported() {
-        let errors = parse(&source("a = \nb = 1\nc = \"x\nd = 99999999999999999999\n"))
-            .expect_err("invalid");
-        let lines: Vec<_> = errors.iter().filter_map(Diagnostic::line).collect();
-        assert_eq!(lines, [1, 3, 4]);
+        for (text, want) in [
+            (
+                "a = \nb = 1\nc = \"x\nd = 99999999999999999999\n",
+                vec![1, 3, 4],
+            ),
+            ("a = 1\na = 2\n[b]\n[b]\n", vec![2, 4]),
+            ("a = [1\nb = 2\nc = 3\n", vec![2]),
+            ("a = { b = 1\nc = 3\n\n", vec![2]),
+            ("[a]\nb = x\nc = y\n", vec![2, 3]),
+        ] {
+            let errors = parse(&source(text)).expect_err(text);
+            let lines: Vec<_> = errors.iter().filter_map(Diagnostic::line).collect();
+            assert_eq!(lines, want, "{text}");
+        }
     }
 
     #[test]
