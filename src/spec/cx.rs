@@ -9,6 +9,9 @@ use super::diagnostic::{Diagnostic, Invalid, Severity};
 use super::host::Host;
 use super::tree::At;
 
+/// Most findings that are told: nobody reads more, and each is shown with its text.
+const MOST: usize = 200;
+
 /// What a finding about the host means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -111,10 +114,21 @@ impl<'a> Cx<'a> {
             let file = files.iter().position(|name| name == diagnostic.file());
             (file, diagnostic.offset())
         });
-        let failed = self
-            .diagnostics
-            .iter()
-            .any(|diagnostic| diagnostic.severity() == Severity::Error);
+        let is_error = |diagnostic: &Diagnostic| diagnostic.severity() == Severity::Error;
+        let failed = self.diagnostics.iter().any(is_error);
+        let found = self.diagnostics.len();
+        if found > MOST {
+            // One error at least must stay, or the warnings would look like success.
+            if failed {
+                self.diagnostics.retain(is_error);
+            }
+            self.diagnostics.truncate(MOST);
+            let more = found - self.diagnostics.len();
+            if let Some(last) = self.diagnostics.last() {
+                let rest = last.and_more(more);
+                self.diagnostics.push(rest);
+            }
+        }
         match value {
             Some(value) if !failed => Ok((value, self.diagnostics)),
             Some(_) | None => Err(Invalid {

@@ -67,6 +67,15 @@ impl Diagnostic {
         }
     }
 
+    /// Stands for the findings behind this one that are not told.
+    pub(super) fn and_more(&self, more: usize) -> Self {
+        Self::new(
+            self.severity,
+            Place::File(self.file().to_owned()),
+            &format!("there are {more} more findings; mend these first"),
+        )
+    }
+
     /// Adds what to do next.
     pub fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
         self.hint = Some(printable(&hint.into()));

@@ -77,7 +77,7 @@ fn canonical_value(cx: &mut Cx, key: &str, item: &mut Item) {
 
 /// `["A=b"]` as `{ A = "b" }`; the last of a name counts.
 fn pairs_to_table(cx: &mut Cx, key: &str, items: &[Item]) -> Table {
-    let mut table = Table::default();
+    let mut entries = Vec::new();
     for item in items {
         let Some(text) = item.as_str() else {
             cx.error(
@@ -102,14 +102,14 @@ fn pairs_to_table(cx: &mut Cx, key: &str, items: &[Item]) -> Table {
             name: name.to_owned(),
             at: item.at.clone(),
         };
-        table.set(key, Item::string(&item.at, value));
+        entries.push((key, Item::string(&item.at, value)));
     }
-    table
+    Table::last_of_each(entries)
 }
 
 /// `["broker"]` as `{ broker = "started" }`.
 fn names_to_table(cx: &mut Cx, items: &[Item]) -> Table {
-    let mut table = Table::default();
+    let mut entries = Vec::new();
     for item in items {
         let Some(name) = item.as_str() else {
             cx.error(
@@ -125,9 +125,9 @@ fn names_to_table(cx: &mut Cx, items: &[Item]) -> Table {
             name: name.to_owned(),
             at: item.at.clone(),
         };
-        table.set(key, Item::string(&item.at, "started"));
+        entries.push((key, Item::string(&item.at, "started")));
     }
-    table
+    Table::last_of_each(entries)
 }
 
 /// `{ name = "ip" }` as `["name=ip"]`: a name may have several addresses, so that lists append.

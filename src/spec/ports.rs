@@ -10,6 +10,9 @@ use super::tree::{At, Item, Table, Value};
 use super::types::{Port, Protocol};
 use super::units::BadUnit;
 
+/// Most ports that a container may publish: the engine keeps a process or a rule for each.
+const MOST: usize = 4096;
+
 const EXAMPLE: &str = "[\"8080:80\", \"127.0.0.1:5000-5009:5000-5009/udp\"]";
 
 fn bad(why: impl Into<String>, hint: impl Into<String>) -> BadUnit {
@@ -23,6 +26,11 @@ fn bad(why: impl Into<String>, hint: impl Into<String>) -> BadUnit {
 pub fn read(cx: &mut Cx, item: &Item) -> Vec<(Port, At)> {
     let mut ports = Vec::new();
     for entry in read::list(cx, item, "ports", EXAMPLE) {
+        if ports.len() > MOST {
+            cx.error(&entry.at, format!("more than {MOST} ports are published"))
+                .hint("for so many ports use network_mode = \"host\"");
+            break;
+        }
         let found = match &entry.value {
             Value::String(text) => parse(text),
             Value::Integer(number, _) => parse(&number.to_string()),

@@ -1673,6 +1673,41 @@ fn survives(text: &str) {
     }
 }
 
+#[test]
+fn files_made_to_hurt_are_survived() {
+    let many = |text: &str, times: usize| text.repeat(times);
+    let numbered = |before: &str, behind: &str, times: u32| {
+        let lines: Vec<_> = (0..times)
+            .map(|n| format!("{before}{n}{behind}\n"))
+            .collect();
+        lines.concat()
+    };
+    for text in [
+        many("[", 100_000),
+        format!("a = {}", many("[", 100_000)),
+        format!("a = {}", many("{a=", 100_000)),
+        with_lines(&format!("ports = [{}]", many("\"1-65535:1-65535\",", 1000))),
+        with_lines(&format!("environment = [{}]", many("\"A=\",", 20_000))),
+        with_lines(&format!("cap_add = [{}]", many("\"X\",", 20_000))),
+        numbered("[containers.c", "]", 10_000),
+        numbered("x", " = 1", 20_000),
+        many("a\n", 20_000),
+        many("a = \n", 20_000),
+    ] {
+        survives(&text);
+    }
+}
+
+#[test]
+fn findings_are_told_up_to_a_number() {
+    let lines: Vec<_> = (0..1000).map(|n| format!("x{n} = 1\n")).collect();
+    let text = lines.concat();
+    let invalid = load_texts(machine(), &text, &[]).expect_err("invalid");
+    assert_eq!(invalid.diagnostics.len(), 201);
+    let last = invalid.diagnostics.last().map(Diagnostic::message);
+    assert_eq!(last, Some("there are 802 more findings; mend these first"));
+}
+
 /// A value of any kind, often a string that some key might take.
 fn any_value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![

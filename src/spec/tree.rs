@@ -3,6 +3,7 @@
 //! First of the stages. It knows TOML and nothing of workloads; it must never
 //! read a file itself and never drop a position.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -189,6 +190,15 @@ pub struct Table {
 }
 
 impl Table {
+    /// A table of these entries; of several with one key the last counts.
+    pub fn last_of_each(mut entries: Vec<(Key, Item)>) -> Self {
+        let mut seen = BTreeSet::new();
+        entries.reverse();
+        entries.retain(|(key, _)| seen.insert(key.name.clone()));
+        entries.reverse();
+        Self { entries }
+    }
+
     /// The value of a key.
     pub fn get(&self, name: &str) -> Option<&Item> {
         self.entry(name).map(|(_, item)| item)
@@ -225,15 +235,23 @@ impl Table {
 /// Every syntax error in it.
 pub fn parse(source: &Arc<Source>) -> Result<Table, Vec<Diagnostic>> {
     let (table, errors) = DeTable::parse_recoverable(&source.text);
+    // They do not come in the order of the text.
+    let mut errors: Vec<_> = errors
+        .iter()
+        .map(|error| (error.span().unwrap_or(0..0), error.message()))
+        .collect();
+    errors.sort_by_key(|(span, _)| span.start);
     let mut diagnostics = Vec::new();
-    for error in &errors {
-        let span = error.span().unwrap_or(0..0);
+    let mut told = None;
+    for (span, message) in errors {
         let at = At::new(source, span.start, span.end);
         // The parser goes on after an error; what it finds in the same line is the same mistake.
-        if diagnostics.last().and_then(Diagnostic::line) == Some(at.start().0) {
+        let start = at.range().start;
+        if told.is_some_and(|told| !source.text[told..start].contains('\n')) {
             continue;
         }
-        let (diagnostic, lost) = syntax_error(&at, error.message());
+        told = Some(start);
+        let (diagnostic, lost) = syntax_error(&at, message);
         diagnostics.push(diagnostic);
         if lost {
             break;
