@@ -6,4 +6,6 @@ pub mod core;
 pub mod engine;
 pub mod exit;
 pub mod paths;
+pub mod pidfd;
+pub mod probe;
 pub mod spec;
