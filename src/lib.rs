@@ -9,3 +9,4 @@ pub mod paths;
 pub mod pidfd;
 pub mod probe;
 pub mod spec;
+pub mod systemd;
