@@ -129,14 +129,14 @@ pub async fn serve(
     state: watch::Receiver<Arc<str>>,
     requests: mpsc::Sender<Request>,
 ) -> Result<Connection, BusError> {
-    let build = connection::Builder::address(address.as_str())
+    let attempt = connection::Builder::address(address.as_str())
         .serve_at(PATH, Supervisor { state, requests })
         .name(NAME)
         // Two daemons on one node: neither may push the other out.
         .allow_name_replacements(false)
         .replace_existing_names(false)
         .build();
-    let Ok(built) = timeout(GREETING, build).await else {
+    let Ok(built) = timeout(GREETING, attempt).await else {
         let text = format!("no answer within {GREETING:?}");
         return Err(BusError::NoBus(address.clone(), text));
     };
@@ -188,13 +188,14 @@ struct Supervisor {
 impl Supervisor {
     /// Puts a request to the daemon and waits for the answer.
     async fn put<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Refusal> {
-        let ending = |_| Refusal::from(RequestError::Failed("the daemon is ending".to_owned()));
         let (reply, answer) = oneshot::channel();
-        self.requests
-            .send(request(reply))
-            .await
-            .map_err(|_| ending(()))?;
-        Ok(answer.await.map_err(|_| ending(()))??)
+        if self.requests.send(request(reply)).await.is_err() {
+            return Err(ending().into());
+        }
+        match answer.await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(ending().into()),
+        }
     }
 }
 
@@ -244,21 +245,27 @@ impl Supervisor {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Refusal> {
         only_root(connection, &header).await?;
-        self.requests
-            .send(Request::StoreChanged)
-            .await
-            .map_err(|_| RequestError::Failed("the daemon is ending".to_owned()).into())
+        match self.requests.send(Request::StoreChanged).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(ending().into()),
+        }
     }
 
     /// The daemon's version.
     #[zbus(property(emits_changed_signal = "const"))]
-    fn version(&self) -> &str {
+    #[expect(clippy::unused_self, reason = "properties are methods")]
+    fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
 
     /// The status changed; as JSON.
     #[zbus(signal)]
     async fn status_changed(emitter: &SignalEmitter<'_>, status: &str) -> zbus::Result<()>;
+}
+
+/// The answer to whoever asks too late.
+fn ending() -> RequestError {
+    RequestError::Failed("the daemon is ending".to_owned())
 }
 
 /// Lets root and the daemon's own user through.

@@ -236,6 +236,12 @@ mod tests {
         }
     }
 
+    /// A unit that is no service.
+    struct Scope;
+
+    #[interface(name = "org.freedesktop.systemd1.Scope")]
+    impl Scope {}
+
     #[test]
     fn systemd_is_asked() {
         let me = std::process::id();
@@ -277,7 +283,7 @@ mod tests {
                     .serve_at("/org/freedesktop/systemd1", systemd);
                 let builder = match main {
                     Some(pid) => builder.serve_at(OURS, Unit(pid)),
-                    None => builder,
+                    None => builder.serve_at(OURS, Scope),
                 };
                 let _systemd = builder
                     .name("org.freedesktop.systemd1")

@@ -1,7 +1,7 @@
 //! A message bus of the test's own.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tokio::task::LocalSet;
@@ -43,7 +43,7 @@ impl TestBus {
             ),
         )
         .unwrap();
-        let daemon = launch(dir.path().join("bus.conf"));
+        let daemon = launch(&dir.path().join("bus.conf"));
         Self {
             daemon,
             address,
@@ -63,7 +63,7 @@ impl TestBus {
 
     /// A new bus at the old address.
     pub(super) fn start_again(&mut self) {
-        self.daemon = launch(self.dir.path().join("bus.conf"));
+        self.daemon = launch(&self.dir.path().join("bus.conf"));
     }
 }
 
@@ -76,7 +76,7 @@ impl Drop for TestBus {
 }
 
 /// Starts it, and waits until it listens: then it prints its address.
-fn launch(config: PathBuf) -> Child {
+fn launch(config: &Path) -> Child {
     let mut daemon = Command::new("dbus-daemon")
         .args(["--nofork", "--nopidfile", "--print-address=1"])
         .arg(format!("--config-file={}", config.display()))

@@ -60,11 +60,13 @@ impl Daemon {
 
 /// The status, once the daemon is there.
 async fn status_at_last(client: &Client) -> String {
-    loop {
-        match client.status().await {
-            Err(ClientError::NoDaemon) => tokio::task::yield_now().await,
-            other => return other.unwrap(),
-        }
+    let mut changes = client.changes().await.unwrap();
+    match client.status().await {
+        Err(ClientError::NoDaemon) => match changes.next().await.unwrap() {
+            Change::Status(status) => status,
+            Change::Gone => panic!("it went before it came"),
+        },
+        other => other.unwrap(),
     }
 }
 
@@ -128,7 +130,7 @@ fn a_daemon_that_drops_a_request_has_said_no() {
             Refusal::Failed,
             "the daemon is ending".to_owned(),
         ));
-        let (answer, _) = tokio::join!(client.reload(), async { drop(taken.recv().await) });
+        let (answer, ()) = tokio::join!(client.reload(), async { drop(taken.recv().await) });
         assert_eq!(answer, ending);
         drop(taken);
         assert_eq!(client.reload().await, ending);
@@ -292,6 +294,15 @@ fn only_root_acts_on_a_bus_without_a_policy() {
     guarded(&TestBus::start());
 }
 
+/// What the system's bus allows before any policy file: to be there, to answer, to signal.
+const CLOSED: &str = "<policy context=\"default\"><allow user=\"*\"/><deny own=\"*\"/>\
+    <deny send_type=\"method_call\"/><allow send_type=\"signal\"/>\
+    <allow send_requested_reply=\"true\" send_type=\"method_return\"/>\
+    <allow send_requested_reply=\"true\" send_type=\"error\"/>\
+    <allow receive_type=\"method_call\"/><allow receive_type=\"method_return\"/>\
+    <allow receive_type=\"error\"/><allow receive_type=\"signal\"/>\
+    <allow send_destination=\"org.freedesktop.DBus\"/></policy>";
+
 /// The policy file that is installed, on a bus that is as closed as the system's.
 #[test]
 fn the_policy_lets_all_read_and_root_act() {
@@ -301,24 +312,12 @@ fn the_policy_lets_all_read_and_root_act() {
         .and_then(|(_, rest)| rest.split_once("</busconfig>"))
         .unwrap()
         .0;
-    let bus = TestBus::with_policy(&format!(
-        "<policy context=\"default\"><allow user=\"*\"/><deny own=\"*\"/>\
-         <deny send_type=\"method_call\"/><allow send_type=\"signal\"/>\
-         <allow send_requested_reply=\"true\" send_type=\"method_return\"/>\
-         <allow send_requested_reply=\"true\" send_type=\"error\"/>\
-         <allow receive_type=\"method_call\"/><allow receive_type=\"method_return\"/>\
-         <allow receive_type=\"error\"/><allow receive_type=\"signal\"/>\
-         <allow send_destination=\"org.freedesktop.DBus\"/></policy>{inner}"
-    ));
-    guarded(&bus);
-    // As the bus says no before the daemon is asked.
+    guarded(&TestBus::with_policy(&format!("{CLOSED}{inner}")));
+    // Without it, nobody owns the name.
     run(async {
         let (_state, seen) = watch::channel(Arc::from("{}"));
         let (requests, _taken) = mpsc::channel(1);
-        let closed = TestBus::with_policy(
-            "<policy context=\"default\"><allow user=\"*\"/><deny own=\"*\"/>\
-             <allow send_destination=\"org.freedesktop.DBus\"/></policy>",
-        );
+        let closed = TestBus::with_policy(CLOSED);
         let error = bus::serve(closed.address(), seen, requests)
             .await
             .unwrap_err();
