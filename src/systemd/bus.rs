@@ -4,7 +4,6 @@
 //! signal when the published status changes. It must never answer a request
 //! itself, never poll, and never take the daemon down with the bus.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,12 +96,14 @@ pub async fn run(
     let mut wait = RETRY;
     let mut told = false;
     loop {
+        // Taken before anyone can ask, so that whoever was told this hears of the next.
+        let told_first = Arc::clone(&state.borrow());
         match serve(address, state.clone(), requests.clone()).await {
             Ok(connection) => {
                 if told {
                     info!("the bus is back");
                 }
-                publish(&connection, state.clone()).await;
+                publish(&connection, state.clone(), told_first).await;
                 warn!("the bus is gone; the containers are supervised without it");
                 (wait, told) = (RETRY, true);
             }
@@ -152,29 +153,31 @@ pub async fn serve(
     })
 }
 
-/// Signals the status's changes until the connection ends.
-async fn publish(connection: &Connection, mut state: watch::Receiver<Arc<str>>) {
-    let mut sent = Arc::clone(&state.borrow_and_update());
+/// Signals the status's changes since `sent` until the connection ends.
+async fn publish(
+    connection: &Connection,
+    mut state: watch::Receiver<Arc<str>>,
+    mut sent: Arc<str>,
+) {
     loop {
+        let now = Arc::clone(&state.borrow_and_update());
+        if now != sent {
+            // A signal that cannot be sent tells of the connection's end, which the select sees.
+            if let Ok(emitter) = SignalEmitter::new(connection, PATH) {
+                let _ = Supervisor::status_changed(&emitter, &now).await;
+            }
+            sent = now;
+            tokio::select! {
+                () = connection.closed() => return,
+                () = sleep(PACE) => continue,
+            }
+        }
         tokio::select! {
             () = connection.closed() => return,
             changed = state.changed() => if changed.is_err() {
                 // The daemon is about to end and drops this future.
                 return connection.closed().await;
             }
-        }
-        let now = Arc::clone(&state.borrow_and_update());
-        if now == sent {
-            continue;
-        }
-        // A signal that cannot be sent tells of the connection's end, which the select sees.
-        if let Ok(emitter) = SignalEmitter::new(connection, PATH) {
-            let _ = Supervisor::status_changed(&emitter, &now).await;
-        }
-        sent = now;
-        tokio::select! {
-            () = connection.closed() => return,
-            () = sleep(PACE) => {}
         }
     }
 }
@@ -328,12 +331,4 @@ impl DBusError for Refusal {
     fn description(&self) -> Option<&str> {
         Some(&self.text)
     }
-}
-
-/// Whether an error of a connection attempt says that nobody listens there.
-pub(super) fn nobody_there(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-    )
 }

@@ -2,13 +2,13 @@
 //!
 //! It must never order anything of systemd: it only looks.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time::timeout;
 use zbus::{OwnedObjectPath, connection, fdo, proxy};
 
 use super::BusAddress;
-use super::bus::nobody_there;
 use crate::core::api::Parting;
 
 /// How long the bus and systemd may take, all together: the workload's grace waits for it.
@@ -99,6 +99,14 @@ async fn ask(address: &BusAddress) -> Finding {
             }
             _ => Finding::Silence,
         })
+}
+
+/// Whether a connection attempt's error says that nobody listens there.
+fn nobody_there(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }
 
 async fn look(address: &BusAddress, me: u32) -> zbus::Result<Finding> {
