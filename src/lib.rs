@@ -7,4 +7,7 @@ pub mod core;
 pub mod engine;
 pub mod exit;
 pub mod paths;
+pub mod pidfd;
+pub mod probe;
 pub mod spec;
+pub mod systemd;
