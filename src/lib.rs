@@ -5,5 +5,6 @@
 pub mod core;
 pub mod engine;
 pub mod exit;
+pub mod image;
 pub mod paths;
 pub mod spec;
