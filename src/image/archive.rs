@@ -137,11 +137,11 @@ impl<M: Medium> Walker<M> {
                 pax = Some(self.pax(header)?);
                 continue;
             }
-            return self.entry(header, pax.unwrap_or_default()).map(Some);
+            return self.entry(header, &pax.unwrap_or_default()).map(Some);
         }
     }
 
-    fn entry(&mut self, header: &tar::Header, pax: Pax) -> Result<Entry, Fault> {
+    fn entry(&mut self, header: &tar::Header, pax: &Pax) -> Result<Entry, Fault> {
         let path = header.path_bytes();
         let lossy = String::from_utf8_lossy(&path);
         let refuse = |reason: &str| Err(Fault::member(&lossy, reason));
@@ -173,15 +173,13 @@ impl<M: Medium> Walker<M> {
             tar::EntryType::Directory => Kind::Folder,
             tar::EntryType::Symlink => {
                 let target = header.link_name_bytes().unwrap_or_default();
-                match link_target(&name, &target) {
-                    Some(target) => Kind::Link(target),
-                    None => {
-                        let target = shown(&String::from_utf8_lossy(&target));
-                        return refuse(&format!(
-                            "it is a link to {target}, and only a layer's link to another layer of the archive is accepted"
-                        ));
-                    }
-                }
+                let Some(member) = link_target(&name, &target) else {
+                    let target = shown(&String::from_utf8_lossy(&target));
+                    return refuse(&format!(
+                        "it is a link to {target}, and only a layer's link to another layer of the archive is accepted"
+                    ));
+                };
+                Kind::Link(member)
             }
             tar::EntryType::Link => return refuse("it is a hard link"),
             tar::EntryType::Char | tar::EntryType::Block => return refuse("it is a device"),

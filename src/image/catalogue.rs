@@ -73,7 +73,6 @@ impl Catalogue {
             };
             add(&mut members, entry.name, member)?;
         }
-        drop(walker);
         Ok(Self::new(members, Backing::File(file)))
     }
 

@@ -15,7 +15,7 @@ use super::digest::Digest;
 use super::error::{Fault, ImportError, shown};
 use super::layer::{self, Budget, Packing};
 use super::plan::{Machine, PlannedImage, PlannedLayer};
-use super::store::Store;
+use super::store::{Store, StoredImage};
 use super::transaction::Transaction;
 use super::{docker_archive, limits, oci, reference, space};
 use crate::spec::types::StorePolicy;
@@ -228,25 +228,15 @@ fn work(
     };
     name_images(&mut images, reference)?;
 
-    // A layer is worked on once, however many images have it.
     let mut distinct: Vec<&PlannedLayer> = images.iter().flat_map(|image| &image.layers).collect();
     distinct.sort_by_key(|layer| layer.diff_id);
     distinct.dedup_by_key(|layer| layer.diff_id);
-    let lacking = |layer: &&&PlannedLayer| transaction.layer(&layer.diff_id).is_none();
-    let known = distinct.iter().filter(|layer| !lacking(layer)).count();
-    if !streamed {
-        let mut needed = 0u64;
-        let mut total = 0;
-        for layer in distinct.iter().filter(lacking) {
-            let size = catalogue.size(&layer.member).unwrap_or_default();
-            total += size;
-            // Plain layers shrink to a half at least, as a rule; if one does not, writing fails cleanly.
-            let plain = catalogue.open(&layer.member)?.packing()? == Packing::Plain;
-            needed += if plain { size / 2 } else { size };
-        }
-        if space::free(transaction.store.path()).is_some_and(|free| free < needed) {
-            return Err(Fault::Space(needed));
-        }
+    let contents: BTreeSet<Digest> = distinct.iter().map(|layer| layer.diff_id).collect();
+    if streamed {
+        take_layers(transaction, &catalogue, &images, options, &mut |_, _| {})?;
+        transaction.drop_unneeded(&contents);
+    } else {
+        let total = check_space(transaction, &catalogue, &distinct)?;
         let mut done = 0;
         take_layers(
             transaction,
@@ -262,20 +252,40 @@ fn work(
                 });
             },
         )?;
-    } else {
-        take_layers(transaction, &catalogue, &images, options, &mut |_, _| {})?;
-        let needed: BTreeSet<Digest> = distinct.iter().map(|layer| layer.diff_id).collect();
-        transaction.drop_unneeded(&needed);
     }
-    let known = if streamed {
-        distinct.len() - transaction.added().0.min(distinct.len())
-    } else {
-        known
-    };
+    let known = contents.len().saturating_sub(transaction.added().0);
+    let before = transaction.store.images()?;
     for image in &mut images {
+        let whole = |old: &StoredImage| old.config == image.config && old.layers_present;
+        if before.iter().any(whole) {
+            image.manifest = None;
+        }
         keep_documents(transaction, &catalogue, image)?;
     }
     Ok((images, known))
+}
+
+/// Checks that the layers that the store lacks will fit; returns their bytes in the archive.
+fn check_space(
+    transaction: &Transaction<'_>,
+    catalogue: &Catalogue,
+    layers: &[&PlannedLayer],
+) -> Result<u64, Fault> {
+    let (mut needed, mut total) = (0u64, 0u64);
+    for layer in layers {
+        if transaction.layer(&layer.diff_id).is_some() {
+            continue;
+        }
+        let size = catalogue.size(&layer.member).unwrap_or_default();
+        total = total.saturating_add(size);
+        // Plain layers shrink to a half at least, as a rule; if one does not, writing fails cleanly.
+        let plain = catalogue.open(&layer.member)?.packing()? == Packing::Plain;
+        needed = needed.saturating_add(if plain { size / 2 } else { size });
+    }
+    match space::free(transaction.store.path()) {
+        Some(free) if free < needed => Err(Fault::Space(needed)),
+        _ => Ok(total),
+    }
 }
 
 /// Keeps an image's config, and its manifest if that is right for how the layers are stored.

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::digest::{Digest, Hasher};
 use super::documents::{LAYER_GZIP, LAYER_ZSTD};
@@ -39,7 +39,7 @@ impl Packing {
 pub(super) struct Taken {
     /// Digest of the bytes as they came.
     pub raw: Digest,
-    /// Digest of its content: its diff_id.
+    /// Digest of its content: its `diff_id`.
     pub diff_id: Digest,
 }
 
@@ -98,7 +98,7 @@ pub(super) fn take(
         budget.spend(name, size)?;
         let path = temp.path.clone();
         let pipe = start_pipe(&temp.path, move |incoming| {
-            compress(incoming, file, path, size)
+            compress(incoming, file, &path, size)
         })?;
         let (raw, packed) = feed(pipe, &mut reader, size, None, moved)?;
         let (digest, packed_size) = packed?;
@@ -143,7 +143,7 @@ pub(super) fn take(
     let diff_id = record.diff_id;
     if expected.is_none_or(|expected| *expected == diff_id) && transaction.layer(&diff_id).is_none()
     {
-        transaction.keep(temp, &record.digest, record.size)?;
+        transaction.keep(&temp, &record.digest, record.size)?;
         transaction.record(record)?;
     }
     Ok(Taken { raw, diff_id })
@@ -173,7 +173,7 @@ pub(super) fn measure(
 }
 
 fn start_pipe<T: Send + 'static>(
-    path: &std::path::Path,
+    path: &Path,
     work: impl FnOnce(Incoming) -> T + Send + 'static,
 ) -> Result<Pipe<T>, Fault> {
     Pipe::start(work).map_err(Fault::write("start a thread to write", path))
@@ -242,7 +242,7 @@ impl<W: Write> Write for Digesting<W> {
 fn compress(
     mut incoming: Incoming,
     file: File,
-    path: PathBuf,
+    path: &Path,
     size: u64,
 ) -> Result<(Digest, u64), Fault> {
     let sink = Digesting {
@@ -264,7 +264,7 @@ fn compress(
     })();
     packed
         .map(|sink| sink.hasher.finish())
-        .map_err(Fault::write("write", &path))
+        .map_err(Fault::write("write", path))
 }
 
 enum Unpack {

@@ -21,7 +21,7 @@ const BLOCK: u64 = 512;
 
 /// How many of an image's lowest layers an engine has, as a chain, in any of its images.
 ///
-/// `engine_images` are the diff_ids (`sha256:...`) of each image of the engine, lowest first.
+/// `engine_images` are the `diff_id`s (`sha256:...`) of each image of the engine, lowest first.
 pub fn shared_prefix(diff_ids: &[Digest], engine_images: &[Vec<String>]) -> usize {
     let ours: Vec<String> = diff_ids.iter().map(Digest::to_string).collect();
     engine_images

@@ -95,7 +95,7 @@ impl Store {
             .try_exists()
             .map_err(StoreError::io("read", &layout))?
         {
-            let found: Layout = store.document(&layout)?;
+            let found: Layout = document(&layout)?;
             if !found.version.starts_with("1.") {
                 return Err(StoreError::Corrupt {
                     path: layout,
@@ -256,13 +256,6 @@ impl Store {
         }
     }
 
-    fn document<T: DeserializeOwned>(&self, path: &Path) -> Result<T, StoreError> {
-        json::parse(&read_small(path)?).map_err(|reason| StoreError::Corrupt {
-            path: path.to_owned(),
-            reason,
-        })
-    }
-
     fn blob_document<T: DeserializeOwned>(&self, digest: &Digest) -> Result<T, StoreError> {
         json::parse(&self.blob_bytes(digest)?).map_err(|reason| StoreError::Corrupt {
             path: self.blob_path(digest),
@@ -271,7 +264,7 @@ impl Store {
     }
 
     pub(super) fn read_index(&self) -> Result<Vec<Descriptor>, StoreError> {
-        Ok(self.document::<Index>(&self.index_path())?.manifests)
+        Ok(document::<Index>(&self.index_path())?.manifests)
     }
 
     /// Replaces `index.json`, durably, and not at all if nothing changes.
@@ -361,6 +354,13 @@ impl Store {
             diff_ids,
         })
     }
+}
+
+fn document<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
+    json::parse(&read_small(path)?).map_err(|reason| StoreError::Corrupt {
+        path: path.to_owned(),
+        reason,
+    })
 }
 
 /// Serialises a value of our own.

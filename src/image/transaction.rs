@@ -128,7 +128,7 @@ impl<'s> Transaction<'s> {
     }
 
     /// Gives a written file its name among the blobs. Its digest and size are those of its bytes.
-    pub fn keep(&mut self, temp: Temp, digest: &Digest, size: u64) -> Result<(), Fault> {
+    pub fn keep(&mut self, temp: &Temp, digest: &Digest, size: u64) -> Result<(), Fault> {
         if self.store.has_blob(digest, size) {
             return Ok(());
         }
@@ -148,7 +148,7 @@ impl<'s> Transaction<'s> {
             let mut temp = self.temp()?;
             let written = temp.file.write_all(bytes);
             written.map_err(Fault::write("write", &temp.path))?;
-            self.keep(temp, &digest, bytes.len() as u64)?;
+            self.keep(&temp, &digest, bytes.len() as u64)?;
         }
         Ok(digest)
     }
