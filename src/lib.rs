@@ -6,6 +6,7 @@ pub mod cli;
 pub mod core;
 pub mod engine;
 pub mod exit;
+pub mod image;
 pub mod paths;
 pub mod pidfd;
 pub mod probe;
