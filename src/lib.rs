@@ -4,11 +4,14 @@
 
 pub mod cli;
 pub mod core;
+pub mod daemon;
 pub mod engine;
 pub mod exit;
+pub mod feed;
 pub mod image;
 pub mod paths;
 pub mod pidfd;
 pub mod probe;
+pub mod sandbox;
 pub mod spec;
 pub mod systemd;

@@ -8,10 +8,18 @@ use crate::exit::Exit;
 use crate::paths::Paths;
 
 pub mod check;
+mod control;
+mod daemon;
+mod feed;
+mod images;
+mod import;
+mod progress;
+mod status;
+mod table;
 
 /// Keeps one containerised workload alive on one node.
 #[derive(Debug, Parser)]
-#[command(name = "monopod", version, arg_required_else_help = true)]
+#[command(name = "monopod", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Args {
     /// Look for every path of monopod's own below this folder
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
@@ -21,17 +29,74 @@ pub struct Args {
     pub verb: Verb,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  monopod check                       is the workload file valid?
+  monopod import /media/usb/app.tar   take an image archive into the store and the engine
+  systemctl start monopod             run the workload
+  monopod status                      how is it?
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid file, 4 refused, 5 the daemon or the engine
+cannot be reached, 6 not healthy.";
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Check the workload file, without a daemon and without an engine
     Check(check::Check),
+    /// Show what a reload would do, changing nothing
+    Plan(control::Plan),
+    /// Show how the workload is
+    Status(status::Show),
+    /// Restart one container, or all of them
+    Restart(control::Restart),
+    /// Take an image archive into the store, and from there into the engine
+    Import(import::Import),
+    /// List the images of the store and the engine, or remove what is not in use
+    Images(images::Images),
+    /// Supervise the workload; this is what the systemd unit runs
+    Daemon(daemon::Daemon),
+    /// Give the engine an image of the store; the daemon's helper
+    #[command(hide = true)]
+    Feed(feed::Feed),
+    /// Read an archive into the store, shut in; the helper of `import`
+    #[command(hide = true)]
+    Unpack(import::Unpack),
 }
 
 /// Does what the arguments say.
 pub fn run(args: Args) -> Exit {
-    let paths = Paths::new(&args.root);
+    // The containers' labels carry the root, so it must have one spelling.
+    let root = std::fs::canonicalize(&args.root).unwrap_or(args.root);
+    let paths = Paths::new(&root);
     match args.verb {
         Verb::Check(check) => check::run(&paths, &check),
+        Verb::Plan(plan) => control::plan(&plan),
+        Verb::Status(show) => status::run(&show),
+        Verb::Restart(restart) => control::restart(&restart),
+        Verb::Import(import) => import::run(&paths, &import),
+        Verb::Images(images) => images::run(&paths, &images),
+        Verb::Daemon(daemon) => crate::daemon::run(&paths, daemon.verbose),
+        Verb::Feed(feed) => feed::run(&paths, &feed),
+        Verb::Unpack(unpack) => import::unpack(&paths, &unpack),
+    }
+}
+
+/// Says what went wrong on stderr.
+fn complain(text: impl std::fmt::Display) {
+    eprintln!("monopod: {text}");
+}
+
+/// Runs a little asynchronous work; the verbs that need it are short-lived.
+fn block_on(work: impl Future<Output = Exit>) -> Exit {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, work),
+        Err(error) => {
+            complain(format_args!("cannot start: {error}"));
+            Exit::Failed
+        }
     }
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::ledger::{Durable, Volatile};
 use crate::spec::types::{Condition, Health, Healthcheck, Role};
 
@@ -139,8 +141,8 @@ pub enum Outcome {
     Ended,
 }
 
-/// How a [`Call`] failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a [`Call`] failed. A helper process reports it as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// The engine does not answer. What it did is unknown.
     NoAnswer(String),

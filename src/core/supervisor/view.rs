@@ -1,6 +1,6 @@
 //! What people and programs are shown of the state, and what a reload would do.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Preload, Supervisor};
 use crate::core::api::{Answer, Desired, Parting};
@@ -59,7 +59,7 @@ pub struct ContainerView {
 }
 
 /// What a reload would do to one container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Which container.
     pub role: Role,
@@ -69,7 +69,7 @@ pub struct Step {
 }
 
 /// The kinds of [`Step`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "step", content = "why")]
 pub enum StepKind {
     /// Nothing.

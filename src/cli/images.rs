@@ -1,0 +1,306 @@
+//! `monopod images`: the store and the engine side by side, and what may go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::feed::{engine, node};
+use super::{block_on, complain, table};
+use crate::core::api::Fault;
+use crate::engine::{Docker, Engine, EngineImage};
+use crate::exit::Exit;
+use crate::image::{Store, StoredImage, normalise};
+use crate::paths::Paths;
+use crate::spec;
+use crate::spec::host::ThisHost;
+
+const EXAMPLES: &str = "\
+Examples:
+  monopod images               what the store has, what the engine has, what is pinned
+  monopod images --json
+  monopod images prune         remove what neither the workload nor a container uses
+
+Pinned is what the workload file names and what a container was made from. Exit codes: 0 done, 3 the workload
+file is invalid (prune only: nobody can say what is in use), 5 the engine cannot be reached (prune only).";
+
+/// Arguments of `monopod images`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Images {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// Print the list as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Remove the images that are not in use, from the store and from the engine
+    Prune,
+}
+
+/// One image, under one name.
+#[derive(Debug, Serialize)]
+struct Row {
+    reference: String,
+    id: String,
+    /// Bytes in the store; absent if it is not there.
+    store: Option<u64>,
+    /// Its layers are in the store, so the engine's copy can be rebuilt.
+    layers: bool,
+    /// Whether the engine has it; absent if the engine cannot be reached.
+    engine: Option<bool>,
+    pinned: bool,
+}
+
+/// What is in use.
+struct Pins {
+    references: BTreeSet<String>,
+    ids: BTreeSet<String>,
+}
+
+/// Lists, or prunes.
+pub fn run(paths: &Paths, arguments: &Images) -> Exit {
+    let engine = match node(paths).and_then(|node| engine(&node)) {
+        Ok(engine) => engine,
+        Err((exit, text)) => {
+            complain(text);
+            return exit;
+        }
+    };
+    let store = match Store::open(&paths.store()) {
+        Ok(store) => store,
+        Err(error) => {
+            complain(error);
+            return Exit::Failed;
+        }
+    };
+    block_on(async {
+        match arguments.verb {
+            None => list(paths, &store, &engine, arguments.json).await,
+            Some(Verb::Prune) => prune(paths, &store, &engine).await,
+        }
+    })
+}
+
+/// What the workload file names. `Err`: the file is there, and is not valid.
+fn named(paths: &Paths) -> Result<BTreeSet<String>, String> {
+    if !paths.workload().exists() {
+        return Ok(BTreeSet::new());
+    }
+    spec::load(paths, &ThisHost::default())
+        .map(|loaded| {
+            let images = loaded
+                .value
+                .containers
+                .into_iter()
+                .map(|container| container.image);
+            images
+                .map(|image| normalise(&image).unwrap_or(image))
+                .collect()
+        })
+        .map_err(|invalid| invalid.to_string())
+}
+
+async fn pins(paths: &Paths, engine: &Docker, references: BTreeSet<String>) -> Result<Pins, Fault> {
+    let node = paths.root().display().to_string();
+    let seen = engine.containers(&node, None).await?;
+    Ok(Pins {
+        references,
+        ids: seen.into_iter().map(|seen| seen.image_id).collect(),
+    })
+}
+
+async fn list(paths: &Paths, store: &Store, engine: &Docker, json: bool) -> Exit {
+    let references = named(paths).unwrap_or_else(|text| {
+        complain(format_args!("{text}; what it names is not shown as pinned"));
+        BTreeSet::new()
+    });
+    let stored = match store.images() {
+        Ok(stored) => stored,
+        Err(error) => {
+            complain(error);
+            return Exit::Failed;
+        }
+    };
+    let asked = match pins(paths, engine, references.clone()).await {
+        Ok(pins) => engine.images().await.map(|images| (pins, Some(images))),
+        Err(fault) => Err(fault),
+    };
+    let (pins, images) = asked.unwrap_or_else(|fault| {
+        complain(format_args!(
+            "the engine's images are not shown: {}",
+            text(&fault)
+        ));
+        (
+            Pins {
+                references,
+                ids: BTreeSet::new(),
+            },
+            None,
+        )
+    });
+    let rows = rows(&stored, images.as_deref(), &pins);
+    if json {
+        if let Ok(text) = serde_json::to_string(&rows) {
+            println!("{text}");
+        }
+        return Exit::Done;
+    }
+    if rows.is_empty() {
+        eprintln!("no images yet; import one: monopod import ARCHIVE");
+        return Exit::Done;
+    }
+    let mut lines = vec![
+        ["IMAGE", "ID", "STORE", "ENGINE", "PINNED"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    lines.extend(rows.iter().map(|row| {
+        let store = match (row.store, row.layers) {
+            (Some(size), true) => table::bytes(size),
+            (Some(_), false) => "no layers".to_owned(),
+            (None, _) => "-".to_owned(),
+        };
+        let engine = match row.engine {
+            Some(true) => "yes",
+            Some(false) => "-",
+            None => "?",
+        };
+        let pinned = if row.pinned { "yes" } else { "-" };
+        vec![
+            row.reference.clone(),
+            table::short(&row.id),
+            store,
+            engine.to_owned(),
+            pinned.to_owned(),
+        ]
+    }));
+    table::print(&lines);
+    Exit::Done
+}
+
+/// The store's images, then those that only the engine has and that monopod has to do with.
+fn rows(stored: &[StoredImage], images: Option<&[EngineImage]>, pins: &Pins) -> Vec<Row> {
+    let has = |id: &str| images.map(|images| images.iter().any(|image| image.id == id));
+    let mut rows: BTreeMap<(String, String), Row> = BTreeMap::new();
+    for image in stored {
+        let id = image.id();
+        for reference in &image.references {
+            let row = Row {
+                reference: reference.clone(),
+                id: id.clone(),
+                store: Some(image.stored_size),
+                layers: image.layers_present,
+                engine: has(&id),
+                pinned: pins.references.contains(reference) || pins.ids.contains(&id),
+            };
+            rows.insert((reference.clone(), id.clone()), row);
+        }
+    }
+    for image in images.unwrap_or_default() {
+        for tag in &image.tags {
+            let reference = normalise(tag).unwrap_or_else(|_| tag.clone());
+            let pinned = pins.references.contains(&reference) || pins.ids.contains(&image.id);
+            let key = (reference.clone(), image.id.clone());
+            if pinned && !rows.contains_key(&key) {
+                let id = image.id.clone();
+                rows.insert(
+                    key,
+                    Row {
+                        reference,
+                        id,
+                        store: None,
+                        layers: false,
+                        engine: Some(true),
+                        pinned,
+                    },
+                );
+            }
+        }
+    }
+    rows.into_values().collect()
+}
+
+async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
+    let references = match named(paths) {
+        Ok(references) => references,
+        Err(text) => {
+            complain(format_args!(
+                "{text}; nobody can say what is in use, so nothing is removed"
+            ));
+            return Exit::Invalid;
+        }
+    };
+    let pins = match pins(paths, engine, references).await {
+        Ok(pins) => pins,
+        Err(fault) => {
+            complain(format_args!(
+                "nobody can say what is in use, so nothing is removed: {}",
+                text(&fault)
+            ));
+            return Exit::Unreachable;
+        }
+    };
+    let stored = match store.images() {
+        Ok(stored) => stored,
+        Err(error) => {
+            complain(error);
+            return Exit::Failed;
+        }
+    };
+    let mut keep = pins.references.clone();
+    for image in stored.iter().filter(|image| pins.ids.contains(&image.id())) {
+        keep.extend(image.references.iter().cloned());
+    }
+    let pruned = match store.prune(&keep) {
+        Ok(pruned) => pruned,
+        Err(error) => {
+            complain(error);
+            return Exit::Failed;
+        }
+    };
+    let mut exit = Exit::Done;
+    for reference in &pruned.images {
+        let id = stored
+            .iter()
+            .find(|image| image.references.contains(reference))
+            .map(StoredImage::id);
+        match in_engine(engine, reference, id.as_deref()).await {
+            Ok(true) => println!("{reference}  removed from the store and the engine"),
+            Ok(false) => println!("{reference}  removed from the store"),
+            Err(fault) => {
+                println!("{reference}  removed from the store");
+                complain(format_args!(
+                    "{reference} stays in the engine: {}",
+                    text(&fault)
+                ));
+                exit = Exit::Failed;
+            }
+        }
+    }
+    eprintln!("{} freed in the store", table::bytes(pruned.bytes));
+    exit
+}
+
+/// Removes the name from the engine if it still means the store's image. The engine itself keeps what a container uses.
+async fn in_engine(engine: &Docker, reference: &str, id: Option<&str>) -> Result<bool, Fault> {
+    match engine.image(reference).await? {
+        Some(image) if Some(image.id.as_str()) == id => {
+            engine.remove_image(reference).await.map(|()| true)
+        }
+        Some(_) | None => Ok(false),
+    }
+}
+
+fn text(fault: &Fault) -> &str {
+    match fault {
+        Fault::NoAnswer(text)
+        | Fault::NotFound(text)
+        | Fault::Conflict(text)
+        | Fault::ImageMissing(text)
+        | Fault::Refused(text) => text,
+    }
+}

@@ -1,0 +1,362 @@
+//! Does what the core says, each deed by itself, and reports its end as an event.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::pin::pin;
+use std::process::Stdio;
+use std::rc::Rc;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::{AbortHandle, spawn_local};
+use tracing::warn;
+
+use super::{files, ledger};
+use crate::core::api::{Action, Answer, Call, Event, Fault, OpId, Outcome, SeenState};
+use crate::engine::{Docker, Engine, Identity};
+use crate::feed;
+use crate::image::Store;
+use crate::paths::Paths;
+use crate::pidfd;
+use crate::probe::notify::AppSocket;
+use crate::probe::{self, ProbeTarget};
+use crate::spec::spec_hash;
+use crate::spec::types::{Container, Role, Workload};
+
+/// Where the host's journal listens.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// The daemon's hands.
+pub struct Deeds {
+    shared: Rc<Shared>,
+    calls: Rc<RefCell<BTreeMap<OpId, AbortHandle>>>,
+    apps: BTreeMap<Role, AbortHandle>,
+}
+
+struct Shared {
+    paths: Paths,
+    engine: Docker,
+    workload: RefCell<Rc<Workload>>,
+    events: UnboundedSender<Event>,
+}
+
+impl Shared {
+    fn tell(&self, event: Event) {
+        // The loop is gone only when the daemon ends.
+        let _ = self.events.send(event);
+    }
+
+    fn node(&self) -> String {
+        self.paths.root().display().to_string()
+    }
+
+    fn container(&self, role: &Role) -> Result<Container, Fault> {
+        let workload = Rc::clone(&self.workload.borrow());
+        workload
+            .containers
+            .iter()
+            .find(|container| container.name == *role)
+            .cloned()
+            .ok_or_else(|| Fault::Refused(format!("the workload no longer has {role}")))
+    }
+}
+
+impl Deeds {
+    /// Hands for this workload.
+    pub fn new(
+        paths: Paths,
+        engine: Docker,
+        workload: Rc<Workload>,
+        events: UnboundedSender<Event>,
+    ) -> Self {
+        let mut deeds = Self {
+            shared: Rc::new(Shared {
+                paths,
+                engine,
+                workload: RefCell::new(workload),
+                events,
+            }),
+            calls: Rc::default(),
+            apps: BTreeMap::new(),
+        };
+        deeds.listen();
+        deeds
+    }
+
+    /// The workload in force.
+    pub fn workload(&self) -> Rc<Workload> {
+        Rc::clone(&self.shared.workload.borrow())
+    }
+
+    /// Puts another workload in force.
+    pub fn change(&mut self, workload: Rc<Workload>) {
+        *self.shared.workload.borrow_mut() = workload;
+        self.listen();
+    }
+
+    /// Listens to the apps that speak for themselves.
+    fn listen(&mut self) {
+        let workload = self.workload();
+        let speaking: Vec<&Container> = workload
+            .containers
+            .iter()
+            .filter(|container| files::speaks(container))
+            .collect();
+        self.apps.retain(|role, task| {
+            let keep = speaking.iter().any(|container| container.name == *role);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for container in speaking {
+            if self.apps.contains_key(&container.name) {
+                continue;
+            }
+            let folder = files::notify_folder(&self.shared.paths, container);
+            let bound = std::fs::create_dir_all(folder.parent().unwrap_or(Path::new("/")))
+                .and_then(|()| AppSocket::bind(&folder));
+            match bound {
+                Ok(mut socket) => {
+                    let (role, shared) = (container.name.clone(), Rc::clone(&self.shared));
+                    let task = spawn_local(async move {
+                        loop {
+                            let note = socket.recv().await;
+                            shared.tell(Event::App(role.clone(), note));
+                        }
+                    });
+                    self.apps
+                        .insert(container.name.clone(), task.abort_handle());
+                }
+                Err(error) => {
+                    warn!(
+                        "{}: cannot listen in {}: {error}",
+                        container.name,
+                        folder.display()
+                    );
+                }
+            }
+        }
+    }
+
+    /// Goes through the preload folder, in a process of its own.
+    pub fn preload(&self) {
+        let shared = Rc::clone(&self.shared);
+        spawn_local(async move {
+            let folder = shared.paths.preload();
+            let empty = std::fs::read_dir(&folder).map_or(true, |mut names| names.next().is_none());
+            if !empty {
+                let ended = async {
+                    helper(&shared.paths, &["import", "--preload"])?
+                        .stdin(Stdio::null())
+                        .status()
+                        .await
+                };
+                match ended.await {
+                    Ok(status) if status.success() => {}
+                    Ok(status) => warn!(
+                        "not every archive of {} was taken ({status})",
+                        folder.display()
+                    ),
+                    Err(error) => warn!("cannot import from {}: {error}", folder.display()),
+                }
+            }
+            shared.tell(Event::PreloadDone);
+        });
+    }
+
+    /// Begins a deed. Reports, notes to systemd and the like are not deeds: the loop does them itself.
+    pub fn start(&mut self, action: Action) {
+        let shared = Rc::clone(&self.shared);
+        match action {
+            Action::Engine(op, call) => {
+                let calls = Rc::clone(&self.calls);
+                let task = spawn_local(async move {
+                    let result = make(&shared, op, call).await;
+                    calls.borrow_mut().remove(&op);
+                    shared.tell(Event::Done(op, result));
+                });
+                self.calls.borrow_mut().insert(op, task.abort_handle());
+            }
+            Action::Abandon(op) => {
+                if let Some(task) = self.calls.borrow_mut().remove(&op) {
+                    task.abort();
+                }
+            }
+            Action::Probe {
+                role,
+                probe,
+                id,
+                address,
+                health,
+            } => {
+                spawn_local(async move {
+                    let target = ProbeTarget { id, address };
+                    let answer: Answer = probe::ask(&health, &target, &shared.engine).await;
+                    shared.tell(Event::Probed {
+                        role,
+                        probe,
+                        answer,
+                    });
+                });
+            }
+            Action::Watch { role, id, pid } => {
+                spawn_local(watch(shared, role, id, pid));
+            }
+            Action::Persist(durable) => {
+                spawn_local(async move {
+                    let paths = shared.paths.clone();
+                    let written =
+                        tokio::task::spawn_blocking(move || ledger::write(&paths, &durable)).await;
+                    let result = match written {
+                        Ok(result) => result.map_err(|error| error.to_string()),
+                        Err(error) => Err(error.to_string()),
+                    };
+                    shared.tell(Event::Persisted(result));
+                });
+            }
+            Action::Record(_) | Action::Notify(_) | Action::Report(_) | Action::Exit => {}
+        }
+    }
+}
+
+/// A process of this program, which ends with the daemon.
+fn helper(paths: &Paths, words: &[&str]) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("--root")
+        .arg(paths.root())
+        .args(words)
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+/// Makes a call of the engine.
+async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
+    let engine = &shared.engine;
+    match call {
+        Call::Survey => engine
+            .containers(&shared.node(), None)
+            .await
+            .map(Outcome::Seen),
+        Call::Look { role } => engine
+            .containers(&shared.node(), Some(role.as_str()))
+            .await
+            .map(Outcome::Seen),
+        Call::Image { role } => image(shared, op, &role)
+            .await
+            .map(|id| Outcome::Image { id }),
+        Call::Create { role } => {
+            let container = shared.container(&role)?;
+            let mounts = files::write(&shared.paths, &container).map_err(Fault::Refused)?;
+            let workload = shared.workload.borrow().name.clone();
+            let identity = Identity {
+                node: shared.node(),
+                hash: spec_hash(&container, &workload),
+                workload,
+                mounts,
+                journal: Path::new(JOURNAL).exists(),
+            };
+            let (id, image_health) = engine
+                .create(&files::with_notify(&container), &identity)
+                .await?;
+            Ok(Outcome::Created { id, image_health })
+        }
+        Call::Start { role, id } => {
+            // A reboot has taken the files away; an image that went is the start's own error.
+            files::write(&shared.paths, &shared.container(&role)?).map_err(Fault::Refused)?;
+            engine.start(&id).await.map(Outcome::Started)
+        }
+        Call::Stop { id, grace } => engine.stop(&id, grace).await.map(|()| Outcome::Ended),
+        Call::Remove { id } => engine.remove(&id).await.map(|()| Outcome::Ended),
+    }
+}
+
+/// Makes sure that the engine has a container's image, and returns its ID.
+async fn image(shared: &Shared, op: OpId, role: &Role) -> Result<String, Fault> {
+    let reference = shared.container(role)?.image;
+    let store = shared.paths.store();
+    let stored = if store.exists() {
+        Store::open(&store)
+            .and_then(|store| store.resolve(&reference))
+            .map_err(|error| Fault::Refused(error.to_string()))?
+    } else {
+        None
+    };
+    let Some(stored) = stored else {
+        let found = shared.engine.image(&reference).await?;
+        return found.map(|image| image.id).ok_or_else(|| {
+            Fault::ImageMissing(format!(
+                "image {reference} is neither in the store nor in the engine; import it: monopod import ARCHIVE"
+            ))
+        });
+    };
+    if let Some(image) = shared.engine.image(&reference).await?
+        && image.id == stored.id()
+    {
+        return Ok(image.id);
+    }
+    // Reading layers and packing the stream leaves memory behind: a process of its own takes it along.
+    feed_by_helper(shared, op, &reference).await?;
+    Ok(stored.id())
+}
+
+async fn feed_by_helper(shared: &Shared, op: OpId, reference: &str) -> Result<(), Fault> {
+    let failed =
+        |error: std::io::Error| Fault::Refused(format!("cannot run the helper process: {error}"));
+    let mut child = helper(&shared.paths, &["feed", reference])
+        .and_then(|mut command| command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn())
+        .map_err(failed)?;
+    let Some(stdout) = child.stdout.take() else {
+        return Err(Fault::Refused(
+            "the helper process has no output".to_owned(),
+        ));
+    };
+    let mut lines = BufReader::new(stdout).lines();
+    let mut said = None;
+    while let Some(line) = lines.next_line().await.map_err(failed)? {
+        match serde_json::from_str(&line) {
+            Ok(feed::Line::Moved) => shared.tell(Event::Progress(op)),
+            Ok(feed::Line::Done { .. }) => said = Some(Ok(())),
+            Ok(feed::Line::Failed(fault)) => said = Some(Err(fault)),
+            Err(error) => warn!("the helper process says {line:?}: {error}"),
+        }
+    }
+    let status = child.wait().await.map_err(failed)?;
+    said.unwrap_or_else(|| {
+        Err(Fault::Refused(format!(
+            "the helper process ended with {status}"
+        )))
+    })
+}
+
+/// Reports the end of a container's process.
+async fn watch(shared: Rc<Shared>, role: Role, id: String, pid: u32) {
+    let mut ended = pin!(pidfd::ended(pid));
+    let node = shared.node();
+    let still = async {
+        // Between the engine's word and the pidfd the number may have gone to another process: the
+        // engine's word after it settles that. No word leaves things as they are.
+        let Ok(seen) = shared.engine.containers(&node, Some(role.as_str())).await else {
+            return true;
+        };
+        seen.iter().any(|seen| {
+            seen.id == id
+                && matches!(&seen.state, SeenState::Running(running) if running.pid == pid)
+        })
+    };
+    let result = tokio::select! {
+        biased;
+        result = &mut ended => result,
+        still = still => if still { ended.await } else { Ok(()) },
+    };
+    shared.tell(match result {
+        Ok(()) => Event::Died { role, pid },
+        Err(error) => {
+            warn!("{role}: process {pid} cannot be watched ({error}); the engine is asked now and then");
+            Event::Unwatched { role, pid }
+        }
+    });
+}

@@ -1,0 +1,383 @@
+//! The daemon: one loop that feeds events to the core and does what it answers.
+//!
+//! ```text
+//!  engine, probes, pidfds, apps ──> events ──┐
+//!  bus ──> requests ─────────────────────────┼──> Supervisor::step ──> actions ──> deeds
+//!  signals, deadline ────────────────────────┘             └─> status, for the bus
+//! ```
+//!
+//! It decides nothing: what an event means is the core's to say. It never waits for a deed; each
+//! one runs by itself and ends in an event.
+
+mod clock;
+mod deeds;
+mod files;
+mod ledger;
+mod status;
+mod workload;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use crate::core::api::{Action, Event, Parting};
+use crate::core::supervisor::{Config, Supervisor};
+use crate::engine::{self, Docker};
+use crate::exit::Exit;
+use crate::paths::Paths;
+use crate::spec;
+use crate::spec::diagnostic::Invalid;
+use crate::spec::host::ThisHost;
+use crate::spec::types::{Node, Role, Workload};
+use crate::systemd::bus::{self, Request, RequestError};
+use crate::systemd::notify::{self, Notifier};
+use crate::systemd::{BusAddress, jobs, journal};
+
+pub use status::{ContainerStatus, EngineStatus, Status};
+
+use status::plan_json;
+
+use deeds::Deeds;
+
+/// How often files that are invalid at the start are read again, when systemd waits for us:
+/// a device or a mount that they name may come late.
+const READ_AGAIN: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until it is told to end.
+pub fn run(paths: &Paths, verbose: bool) -> Exit {
+    journal::init(verbose);
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!("cannot start: {error}");
+            return Exit::Failed;
+        }
+    };
+    let local = tokio::task::LocalSet::new();
+    let exit = local.block_on(&runtime, daemon(paths));
+    // What still runs is an engine call or a helper that nobody waits for any more.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn daemon(paths: &Paths) -> Exit {
+    let mut notifier = Notifier::new();
+    let (workload, node) = match first_files(paths, &mut notifier).await {
+        Ok(files) => files,
+        Err(exit) => return exit,
+    };
+    let socket = match engine::socket(&node, std::env::var("DOCKER_HOST").ok().as_deref()) {
+        Ok(socket) => socket,
+        Err(text) => {
+            error!("{text}");
+            return Exit::Invalid;
+        }
+    };
+    if let Err(error) = std::fs::create_dir_all(paths.run()) {
+        error!("cannot make {}: {error}", paths.run().display());
+        return Exit::Failed;
+    }
+    let durable = match ledger::read(paths) {
+        Ok(durable) => durable,
+        Err(error) => {
+            error!("{error}");
+            return Exit::Failed;
+        }
+    };
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            error!("cannot listen to signals: {error}");
+            return Exit::Failed;
+        }
+    };
+    let config = Config {
+        escalation: node.escalation.clone(),
+        ready: node.ready,
+        watchdog: notify::watchdog(),
+        seed: clock::seed(),
+    };
+    let desired = workload::desired(paths, &workload);
+    let supervisor = Supervisor::new(
+        config,
+        desired,
+        durable,
+        ledger::read_volatile(paths),
+        clock::now(),
+    );
+    info!(
+        "supervising {} with the engine at {}",
+        workload.name,
+        socket.display()
+    );
+    let (events, inbox) = mpsc::unbounded_channel();
+    let deeds = Deeds::new(
+        paths.clone(),
+        Docker::connect(&socket),
+        Rc::new(workload),
+        events,
+    );
+    let mut running = Running {
+        paths: paths.clone(),
+        supervisor,
+        deeds,
+        notifier,
+        state: watch::Sender::new(Arc::from("{}")),
+        published: None,
+    };
+    running.publish();
+    running.serve(inbox, &mut signals).await
+}
+
+/// Reads the files; waits for them to become valid where systemd would only start us again.
+async fn first_files(paths: &Paths, notifier: &mut Notifier) -> Result<(Workload, Node), Exit> {
+    let mut told = String::new();
+    loop {
+        let invalid = match (load(paths), spec::load_node(paths, &host())) {
+            (Ok(workload), Ok(node)) => return Ok((workload, node.value)),
+            (Err(invalid), _) | (_, Err(invalid)) => invalid,
+        };
+        let text = invalid.to_string();
+        if text != told {
+            error!("{text}; `monopod check` shows it in full");
+            told = text;
+        }
+        if !notify::listened_to() {
+            return Err(Exit::Invalid);
+        }
+        let status = format!("Waiting for valid files: {told}");
+        let _ = notifier.tell(&crate::core::api::Notify::Status(status));
+        tokio::time::sleep(READ_AGAIN).await;
+    }
+}
+
+fn host() -> ThisHost {
+    ThisHost {
+        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+    }
+}
+
+fn load(paths: &Paths) -> Result<Workload, Invalid> {
+    let loaded = spec::load(paths, &host())?;
+    for warning in &loaded.warnings {
+        warn!("{}", warning.message());
+    }
+    Ok(loaded.value)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// What wakes the loop.
+enum Wake {
+    Event(Event),
+    Request(Request),
+    Reload,
+    Terminate,
+    OtherDaemon(bus::BusError),
+}
+
+/// A daemon at work.
+struct Running {
+    paths: Paths,
+    supervisor: Supervisor,
+    deeds: Deeds,
+    notifier: Notifier,
+    state: watch::Sender<Arc<str>>,
+    /// What the bus was last told of, without what changes at every probe.
+    published: Option<Status>,
+}
+
+impl Running {
+    async fn serve(
+        &mut self,
+        mut inbox: mpsc::UnboundedReceiver<Event>,
+        signals: &mut Signals,
+    ) -> Exit {
+        let address = BusAddress::system();
+        let (asks, mut asked) = mpsc::channel(4);
+        let bus = bus::run(&address, self.state.subscribe(), asks);
+        tokio::pin!(bus);
+        self.deeds.preload();
+        if let Some(exit) = self.step(Event::Tick).await {
+            return exit;
+        }
+        loop {
+            let deadline = self.supervisor.deadline();
+            let wake = tokio::select! {
+                Some(event) = inbox.recv() => Wake::Event(event),
+                Some(request) = asked.recv() => Wake::Request(request),
+                _ = signals.terminate.recv() => Wake::Terminate,
+                _ = signals.interrupt.recv() => Wake::Terminate,
+                _ = signals.hangup.recv() => Wake::Reload,
+                () = clock::sleep_until(deadline) => Wake::Event(Event::Tick),
+                error = &mut bus => Wake::OtherDaemon(error),
+            };
+            let event = match wake {
+                Wake::Event(Event::PreloadDone) => {
+                    self.preloaded().await;
+                    Some(Event::PreloadDone)
+                }
+                Wake::Event(event) => Some(event),
+                Wake::Request(request) => self.request(request),
+                Wake::Reload => self.reload().map_err(|error| error!("{error}")).ok(),
+                Wake::Terminate => Some(Event::Terminate(
+                    jobs::parting(&address, notify::listened_to()).await,
+                )),
+                Wake::OtherDaemon(error) => {
+                    error!("{error}");
+                    // The other one has the containers; they are not ours to stop.
+                    let _ = self.step(Event::Terminate(Parting::Leave)).await;
+                    return Exit::Failed;
+                }
+            };
+            if let Some(event) = event
+                && let Some(exit) = self.step(event).await
+            {
+                return exit;
+            }
+        }
+    }
+
+    async fn step(&mut self, event: Event) -> Option<Exit> {
+        let actions = self.supervisor.step(clock::now(), event);
+        let mut exit = None;
+        for action in actions {
+            match action {
+                Action::Notify(notify) => {
+                    if let Err(error) = self.notifier.tell(&notify) {
+                        warn!("systemd does not hear us: {error}");
+                    }
+                }
+                Action::Report(report) => journal::report(&report),
+                Action::Record(volatile) => ledger::record(&self.paths, &volatile),
+                Action::Exit => exit = Some(Exit::Done),
+                action => self.deeds.start(action),
+            }
+        }
+        self.publish();
+        exit
+    }
+
+    /// Makes the state known; wakes those who watch it only if something changed that matters to them.
+    fn publish(&mut self) {
+        let status = Status::new(&self.deeds.workload(), &self.supervisor.view());
+        let lasting = status.lasting();
+        let changed = self.published.as_ref() != Some(&lasting);
+        let json: Arc<str> = Arc::from(status.json().as_str());
+        self.state.send_if_modified(|state| {
+            *state = json;
+            changed
+        });
+        self.published = Some(lasting);
+    }
+
+    /// Answers a request. Some of them are events for the core.
+    fn request(&mut self, request: Request) -> Option<Event> {
+        match request {
+            Request::StoreChanged => Some(Event::StoreChanged),
+            Request::Plan(reply) => {
+                let plan = self.read().map(|workload| {
+                    plan_json(
+                        &self
+                            .supervisor
+                            .plan(&workload::desired(&self.paths, &workload)),
+                    )
+                });
+                // Who asked may be gone.
+                let _ = reply.send(plan);
+                None
+            }
+            Request::Reload(reply) => {
+                let (event, answer) = match self.reload() {
+                    Ok(event) => (Some(event), Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                let _ = reply.send(answer);
+                event
+            }
+            Request::Restart(None, reply) => {
+                let _ = reply.send(Ok(()));
+                Some(Event::Restart(None))
+            }
+            Request::Restart(Some(name), reply) => {
+                let workload = self.deeds.workload();
+                let known = workload
+                    .containers
+                    .iter()
+                    .any(|container| container.name.as_str() == name);
+                let answer = if known {
+                    Ok(())
+                } else {
+                    let names: Vec<&str> = workload
+                        .containers
+                        .iter()
+                        .map(|container| container.name.as_str())
+                        .collect();
+                    Err(RequestError::NotFound(format!(
+                        "the workload has no container named {name}; it has {}",
+                        names.join(" and ")
+                    )))
+                };
+                let _ = reply.send(answer);
+                known.then(|| Event::Restart(Some(Role::new(&name))))
+            }
+        }
+    }
+
+    fn read(&self) -> Result<Workload, RequestError> {
+        load(&self.paths).map_err(|invalid| RequestError::Invalid(invalid.to_string()))
+    }
+
+    /// Reads the files again. If they are wrong, those in force stay in force.
+    fn reload(&mut self) -> Result<Event, RequestError> {
+        let _ = self.notifier.reloading();
+        let read = self.read();
+        let _ = self.notifier.reloaded();
+        let workload = read?;
+        if workload.name != self.deeds.workload().name {
+            return Err(RequestError::Failed(format!(
+                "the workload's name changed from {} to {}: restart monopod for that",
+                self.deeds.workload().name,
+                workload.name
+            )));
+        }
+        let desired = workload::desired(&self.paths, &workload);
+        self.deeds.change(Rc::new(workload));
+        Ok(Event::Reload(desired))
+    }
+
+    /// The preload folder may have brought newer images under the names in use.
+    async fn preloaded(&mut self) {
+        let desired = workload::desired(&self.paths, &self.deeds.workload());
+        let stale = self
+            .supervisor
+            .plan(&desired)
+            .iter()
+            .any(|step| matches!(step.kind, crate::core::supervisor::StepKind::Recreate(_)));
+        if stale {
+            self.step(Event::Reload(desired)).await;
+        }
+    }
+}

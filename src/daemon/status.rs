@@ -1,0 +1,169 @@
+//! The status as JSON: what the bus carries, and what `monopod status` reads.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::wall;
+use crate::core::api::Answer;
+use crate::core::health::Verdict;
+use crate::core::supervisor::{Step, View};
+use crate::core::time::Time;
+use crate::spec::types::{Role, Workload};
+
+/// The state of a node, at one moment. Times are RFC 3339, UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The workload's name.
+    pub workload: String,
+    /// The worst of the containers' verdicts.
+    pub verdict: Verdict,
+    /// Where the ladder stands: `foot`, `restart`, `recreate`, `withhold` or `safe-state`.
+    pub ladder: String,
+    /// How often the watchdog was withheld since the workload was last stable.
+    pub withheld: u32,
+    /// One line for a technician.
+    pub line: String,
+    /// Whether the engine answers.
+    pub engine: EngineStatus,
+    /// When the daemon will act next if nothing happens.
+    pub deadline: Option<String>,
+    /// Each container, by name.
+    pub containers: BTreeMap<Role, ContainerStatus>,
+}
+
+/// Whether the engine answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineStatus {
+    /// As far as is known.
+    Answers,
+    /// Not lately.
+    Silent,
+}
+
+/// One container's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    /// The engine's ID.
+    pub id: Option<String>,
+    /// `absent`, `created`, `running`, `stopping`, `exited`, `backoff` or `unknown`.
+    pub state: String,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Since when the state stands.
+    pub since: String,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// The image's reference.
+    pub image: String,
+    /// The image's ID.
+    pub image_id: Option<String>,
+    /// Its init process on the host.
+    pub pid: Option<u32>,
+    /// The last answer to its health question.
+    pub last: Option<LastAnswer>,
+    /// What went wrong, or what it waits for.
+    pub note: Option<String>,
+    /// When something is due next.
+    pub next: Option<String>,
+}
+
+/// An answer to a health question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastAnswer {
+    /// When it came.
+    pub time: String,
+    /// Good, bad, or nobody could ask.
+    pub answer: AnswerKind,
+    /// In words.
+    pub text: String,
+}
+
+/// The kinds of answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AnswerKind {
+    /// Well.
+    Pass,
+    /// Not well.
+    Fail,
+    /// Nobody could ask.
+    CannotAsk,
+}
+
+impl Status {
+    /// From the core's view.
+    pub fn new(workload: &Workload, view: &View) -> Self {
+        let containers = view
+            .containers
+            .iter()
+            .map(|container| {
+                let status = ContainerStatus {
+                    id: container.id.clone(),
+                    state: container.state.to_owned(),
+                    verdict: container.verdict,
+                    since: wall(container.since),
+                    restarts: container.restarts,
+                    image: container.image.clone(),
+                    image_id: container.image_id.clone(),
+                    pid: container.pid,
+                    last: container.last.as_ref().map(last),
+                    note: container.note.clone(),
+                    next: container.next.map(wall),
+                };
+                (container.role.clone(), status)
+            })
+            .collect();
+        Self {
+            workload: workload.name.clone(),
+            verdict: view.verdict,
+            ladder: view.rung.as_str().to_owned(),
+            withheld: view.withheld,
+            line: view.line.clone(),
+            engine: if view.engine_silent {
+                EngineStatus::Silent
+            } else {
+                EngineStatus::Answers
+            },
+            deadline: view.deadline.map(wall),
+            containers,
+        }
+    }
+
+    /// Without what changes at every probe, and without the rounding of clocks.
+    pub fn lasting(&self) -> Self {
+        let mut lasting = self.clone();
+        lasting.deadline = None;
+        for container in lasting.containers.values_mut() {
+            container.last = None;
+            container.next = None;
+            container.since.clear();
+        }
+        lasting
+    }
+
+    /// As one line of JSON.
+    pub fn json(&self) -> String {
+        // Strings, numbers and maps with string keys always become JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// A plan as JSON.
+pub fn plan_json(plan: &[Step]) -> String {
+    serde_json::to_string(plan).unwrap_or_default()
+}
+
+fn last((time, answer): &(Time, Answer)) -> LastAnswer {
+    let (answer, text) = match answer {
+        Answer::Pass(text) => (AnswerKind::Pass, text),
+        Answer::Fail(text) => (AnswerKind::Fail, text),
+        Answer::CannotAsk(text) => (AnswerKind::CannotAsk, text),
+    };
+    LastAnswer {
+        time: wall(*time),
+        answer,
+        text: text.clone(),
+    }
+}
