@@ -30,8 +30,8 @@ impl Read for Pulled<'_> {
 fn images() -> [Image; 2] {
     let shared = layer(21, 4300 << 10);
     [
-        image("example/one:1", &[shared.clone(), layer(22, 2000)]),
-        image("example/two:1", &[shared, layer(23, 900)]),
+        image("example/one:1", &[shared.clone(), layer(22, 300_000)]),
+        image("example/two:1", &[shared, layer(23, 300_000)]),
     ]
 }
 
