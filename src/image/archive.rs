@@ -250,14 +250,13 @@ impl<M: Medium> Walker<M> {
     }
 
     fn block(&mut self, block: &mut [u8; 512]) -> Result<(), Fault> {
-        self.medium
-            .read_exact(block)
-            .map_err(|error| match Fault::read(error) {
-                Fault::Refused(..) if self.at == 0 => {
-                    Fault::archive("it is too short for a tar archive")
-                }
-                fault => fault,
-            })?;
+        self.medium.read_exact(block).map_err(|error| {
+            if self.at == 0 && error.kind() == io::ErrorKind::UnexpectedEof {
+                Fault::archive("it is too short for a tar archive")
+            } else {
+                Fault::read(error)
+            }
+        })?;
         self.at += BLOCK;
         Ok(())
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::limits::ZSTD_WINDOW_LOG;
+
 /// The store itself could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -161,7 +163,9 @@ impl Fault {
         }
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::archive("it is truncated"),
-            _ if error.to_string().contains("too much memory") => Self::archive(window_reason()),
+            _ if error.to_string().contains("too much memory") => {
+                Self::archive(window_reason(ZSTD_WINDOW_LOG))
+            }
             _ if error.to_string().contains("incomplete frame") => Self::archive("it is truncated"),
             _ => Self::archive(format!("its compressed data is corrupt ({error})")),
         }
@@ -177,10 +181,10 @@ impl Fault {
 }
 
 /// Why a zstd stream with a large window is refused.
-pub(super) fn window_reason() -> String {
+pub(super) fn window_reason(window_log: u32) -> String {
     format!(
         "its zstd window is above {} MiB; compress it again without --long and --ultra",
-        (1u64 << super::limits::ZSTD_WINDOW_LOG) >> 20
+        (1u64 << window_log) >> 20
     )
 }
 

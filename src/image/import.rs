@@ -350,8 +350,11 @@ fn stream(
         .map_err(Fault::read)?;
     let packing = sniff(&start)?;
     let whole = io::BufReader::with_capacity(limits::BUFFER, io::Cursor::new(start).chain(reader));
-    let unpacked = layer::reader(whole, packing).map_err(Fault::read)?;
+    let unpacked = layer::reader(whole, packing, limits::ZSTD_WINDOW_LOG).map_err(Fault::read)?;
     let mut budget = Budget::new(options.max_image_size);
+    if packing == Packing::Zstd {
+        budget = budget.inside_zstd();
+    }
     Catalogue::of_stream(transaction, Streamed(unpacked), &mut budget, &mut |what| {
         progress(Progress {
             done: count.get(),

@@ -3,8 +3,10 @@
 //! Two programs must never read two things from one document, so a key that comes twice in an
 //! object is refused, and near the top of a document also one that differs only by case (Go's
 //! reader, which is what the engines use, takes `Config` for `config`). Depth is bounded by
-//! `serde_json`, size by the caller.
+//! `serde_json`, size by the caller, and the number of values here, since a value takes far more memory
+//! than the few bytes that it is written in.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -12,31 +14,52 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
 };
 
+use super::limits;
+
 /// Parses one whole document. The error is one line for people.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    Strict { depth: 0 }
-        .deserialize(&mut reader)
-        .and_then(|()| reader.end())
-        .and_then(|()| serde_json::from_slice(bytes))
-        .map_err(|error| {
-            format!(
-                "its JSON is not usable: {}",
-                super::error::shown(&error.to_string())
-            )
-        })
+    let values = Cell::new(0);
+    Strict {
+        depth: 0,
+        values: &values,
+    }
+    .deserialize(&mut reader)
+    .and_then(|()| reader.end())
+    .and_then(|()| serde_json::from_slice(bytes))
+    .map_err(|error| {
+        format!(
+            "its JSON is not usable: {}",
+            super::error::shown(&error.to_string())
+        )
+    })
 }
 
 /// Objects so deep are part of a format; what is deeper may be the author's own (labels, paths).
 const CASE_DEPTH: usize = 2;
 
 #[derive(Clone, Copy)]
-struct Strict {
+struct Strict<'c> {
     /// Objects around this value.
     depth: usize,
+    /// Keys and items so far.
+    values: &'c Cell<usize>,
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl Strict<'_> {
+    fn count<E: Error>(self) -> Result<(), E> {
+        self.values.set(self.values.get() + 1);
+        if self.values.get() > limits::VALUES {
+            return Err(E::custom(format_args!(
+                "it has more than {} values",
+                limits::VALUES
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -44,7 +67,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,7 +99,9 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(self)?.is_some() {}
+        while items.next_element_seed(self)?.is_some() {
+            self.count()?;
+        }
         Ok(())
     }
 
@@ -92,7 +117,8 @@ impl<'de> Visitor<'de> for Strict {
                 return Err(A::Error::custom(format_args!("key {key:?} comes twice")));
             }
             keys.insert(key);
-            entries.next_value_seed(Self { depth })?;
+            self.count()?;
+            entries.next_value_seed(Self { depth, ..self })?;
         }
         Ok(())
     }
@@ -114,6 +140,8 @@ mod tests {
         assert!(reason(r#"{"a":{"b":{"c":1,"c":2}}}"#).contains("comes twice"));
         assert!(reason("{} {}").contains("trailing"));
         assert!(reason(&"[".repeat(100_000)).contains("recursion limit"));
+        let many = format!("[{}0]", "0,".repeat(limits::VALUES));
+        assert!(reason(&many).contains("more than"));
         assert!(parse::<serde_json::Value>(br#"{"config":{"Labels":{"a":1,"A":2}}}"#).is_ok());
     }
 }

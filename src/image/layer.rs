@@ -43,15 +43,28 @@ pub(super) struct Taken {
     pub diff_id: Digest,
 }
 
-/// Content bytes that may still come before the image is too large.
+/// What may still come: content bytes before the image is too large, and how large a window it may take.
 pub(super) struct Budget {
-    pub left: u64,
-    pub limit: u64,
+    left: u64,
+    limit: u64,
+    window_log: u32,
 }
 
 impl Budget {
     pub fn new(limit: u64) -> Self {
-        Self { left: limit, limit }
+        Self {
+            left: limit,
+            limit,
+            window_log: limits::ZSTD_WINDOW_LOG,
+        }
+    }
+
+    /// Of layers inside a zstd archive.
+    pub fn inside_zstd(self) -> Self {
+        Self {
+            window_log: limits::ZSTD_INNER_WINDOW_LOG,
+            ..self
+        }
     }
 
     /// Takes `bytes` off, or refuses.
@@ -111,8 +124,10 @@ pub(super) fn take(
         };
         (raw, record)
     } else {
-        let left = budget.left;
-        let pipe = start_pipe(&temp.path, move |incoming| unpack(incoming, packing, left))?;
+        let (left, window_log) = (budget.left, budget.window_log);
+        let pipe = start_pipe(&temp.path, move |incoming| {
+            unpack(incoming, packing, left, window_log)
+        })?;
         let (raw, unpacked) = feed(
             pipe,
             &mut reader,
@@ -272,9 +287,14 @@ enum Unpack {
     Broken(String),
 }
 
-fn unpack(incoming: Incoming, packing: Packing, left: u64) -> Result<(Digest, u64), Unpack> {
-    let mut reader =
-        reader(incoming, packing).map_err(|error| Unpack::Broken(broken(packing, &error)))?;
+fn unpack(
+    incoming: Incoming,
+    packing: Packing,
+    left: u64,
+    window_log: u32,
+) -> Result<(Digest, u64), Unpack> {
+    let broken = |error: &io::Error| Unpack::Broken(broken(packing, error, window_log));
+    let mut reader = reader(incoming, packing, window_log).map_err(|error| broken(&error))?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; limits::BUFFER];
     let mut total = 0u64;
@@ -289,12 +309,12 @@ fn unpack(incoming: Incoming, packing: Packing, left: u64) -> Result<(Digest, u6
                 hasher.update(&buffer[..count]);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Unpack::Broken(broken(packing, &error))),
+            Err(error) => return Err(broken(&error)),
         }
     }
 }
 
-fn broken(packing: Packing, error: &io::Error) -> String {
+fn broken(packing: Packing, error: &io::Error, window_log: u32) -> String {
     let text = error.to_string();
     let what = match packing {
         Packing::Plain => "plain",
@@ -302,7 +322,7 @@ fn broken(packing: Packing, error: &io::Error) -> String {
         Packing::Zstd => "zstd",
     };
     if text.contains("too much memory") {
-        window_reason()
+        window_reason(window_log)
     } else if error.kind() == io::ErrorKind::UnexpectedEof || text.contains("incomplete frame") {
         format!("its {what} data is truncated")
     } else {
@@ -310,10 +330,11 @@ fn broken(packing: Packing, error: &io::Error) -> String {
     }
 }
 
-/// The content of packed bytes. A zstd window above [`limits::ZSTD_WINDOW_LOG`] is an error when it is met.
+/// The content of packed bytes. A zstd window above `window_log` is an error when it is met.
 pub(super) fn reader<'r, R: Read + 'r>(
     packed: R,
     packing: Packing,
+    window_log: u32,
 ) -> io::Result<Box<dyn Read + 'r>> {
     Ok(match packing {
         Packing::Plain => Box::new(packed),
@@ -322,7 +343,7 @@ pub(super) fn reader<'r, R: Read + 'r>(
         )),
         Packing::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::new(packed)?;
-            decoder.window_log_max(limits::ZSTD_WINDOW_LOG)?;
+            decoder.window_log_max(window_log)?;
             Box::new(decoder)
         }
     })

@@ -6,6 +6,8 @@
 pub const DOCUMENT: u64 = 4 << 20;
 /// Most bytes of JSON that one archive may make us read, all its documents together.
 pub const DOCUMENTS: u64 = 64 << 20;
+/// Most keys and items in one JSON document.
+pub const VALUES: usize = 100_000;
 /// Most members of one archive, folders and extension headers included.
 pub const MEMBERS: usize = 20_000;
 /// Most images of one archive.
@@ -20,6 +22,8 @@ pub const PAX: u64 = 64 << 10;
 pub const PADDING: u64 = 1 << 20;
 /// Largest zstd window, as a power of two: 16 MiB, since the whole importer has 32 MiB.
 pub const ZSTD_WINDOW_LOG: u32 = 24;
+/// The same for a layer inside a zstd archive, where two windows are open at once: 8 MiB, which `zstd -19` uses.
+pub const ZSTD_INNER_WINDOW_LOG: u32 = 23;
 /// A streamed member up to this size may be a document and is put aside; a larger one can only be a layer.
 pub const SMALL: u64 = DOCUMENT;
 /// Size of the buffers that bytes move in.

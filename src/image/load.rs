@@ -138,7 +138,8 @@ fn send_layer(
     let mut start = [0; 4];
     file.read_exact(&mut start).map_err(failed)?;
     let packed = io::Cursor::new(start).chain(file);
-    let mut reader = layer::reader(packed, Packing::of(&start)).map_err(failed)?;
+    let mut reader =
+        layer::reader(packed, Packing::of(&start), limits::ZSTD_WINDOW_LOG).map_err(failed)?;
     header(out, &layer_file(&diff_id), size)?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; limits::BUFFER];

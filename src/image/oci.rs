@@ -88,11 +88,6 @@ pub(super) fn plan(
         ));
     }
     let graph = read(catalogue)?;
-    plan::check_members(catalogue, |name, _| {
-        matches!(name, "oci-layout" | "index.json")
-            || super::catalogue::blob_name(name).is_some_and(|digest| graph.names(&digest))
-    })?;
-
     // Entries of one name are one image for several platforms.
     let mut groups: Vec<(Option<&str>, Vec<Candidate>)> = Vec::new();
     for (name, candidates) in &graph.entries {
@@ -114,6 +109,10 @@ pub(super) fn plan(
         let digest = choose(name, candidates, machine)?;
         images.push(planned(catalogue, &graph, name, digest, machine)?);
     }
+    plan::check_members(catalogue, |name, _| {
+        matches!(name, "oci-layout" | "index.json")
+            || super::catalogue::blob_name(name).is_some_and(|digest| graph.names(&digest))
+    })?;
     plan::merge(images)
 }
 
@@ -330,11 +329,11 @@ fn choose(
         return Ok(only.digest);
     }
     let name = name.unwrap_or("an image without a name");
-    let offered: Vec<String> = candidates
+    let offered: BTreeSet<String> = candidates
         .iter()
         .filter_map(|candidate| Some(shown(&candidate.platform.as_ref()?.architecture)))
-        .take(8)
         .collect();
+    let offered: Vec<String> = offered.into_iter().take(8).collect();
     let rank = |candidate: &Candidate| machine.rank(candidate.platform.as_ref()?);
     candidates.retain(|candidate| rank(candidate).is_some());
     candidates.sort_by_key(|candidate| rank(candidate));

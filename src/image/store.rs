@@ -104,10 +104,11 @@ impl Store {
             }
         } else {
             let _lock = store.lock()?;
-            store.replace(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
             if !store.index_path().exists() {
                 store.write_index(&[])?;
             }
+            // Last: who finds it finds the rest.
+            store.replace(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         Ok(store)
     }

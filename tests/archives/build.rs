@@ -64,7 +64,7 @@ pub fn image_for(tag: &str, layers: &[Vec<u8>], architecture: &str) -> Image {
 pub fn sample() -> Image {
     image(
         "example/gateway:1.4.2",
-        &[layer(1, 5 << 20), layer(2, 3000)],
+        &[layer(1, 4400 << 10), layer(2, 3000)],
     )
 }
 
@@ -110,7 +110,7 @@ impl Tar {
             while length != rest + length.to_string().len() {
                 length = rest + length.to_string().len();
             }
-            write!(bytes, "{length} {key}={value}\n").unwrap();
+            writeln!(bytes, "{length} {key}={value}").unwrap();
         }
         let mut header = header(b"PaxHeaders/x", b'x', bytes.len() as u64);
         header.set_cksum();
@@ -195,13 +195,12 @@ fn docker20(images: &[Image]) -> Vec<u8> {
             tar.file(&format!("{id}/VERSION"), b"1.0");
             tar.file(&format!("{id}/json"), b"{\"id\":\"x\"}");
             let name = format!("{id}/layer.tar");
-            match first.get(&sha(layer)) {
-                Some(other) => tar.special(&name, b'2', &format!("../{other}")),
-                None => {
-                    first.insert(sha(layer), name.clone());
-                    tar.file(&name, layer)
-                }
-            };
+            if let Some(other) = first.get(&sha(layer)) {
+                tar.special(&name, b'2', &format!("../{other}"));
+            } else {
+                first.insert(sha(layer), name.clone());
+                tar.file(&name, layer);
+            }
             names.push(name);
         }
         let config = format!("{}.json", hex(&image.config));
