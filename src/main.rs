@@ -1,3 +1,12 @@
-//! The command line's entry.
+//! The command line's entry: parse, dispatch, exit code.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use monopod::cli::{self, Args};
+
+fn main() -> ExitCode {
+    cli::run(Args::parse()).into()
+}

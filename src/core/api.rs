@@ -194,6 +194,13 @@ pub enum Event {
         /// Which process.
         pid: u32,
     },
+    /// The end of this process cannot be watched: its container must be looked at now and then.
+    Unwatched {
+        /// Whose.
+        role: Role,
+        /// Which process.
+        pid: u32,
+    },
     /// A probe was answered.
     Probed {
         /// Whose.
@@ -248,7 +255,7 @@ pub enum Action {
         /// The question.
         health: Health,
     },
-    /// Report [`Event::Died`] when this process ends.
+    /// Report [`Event::Died`] when this process ends, or [`Event::Unwatched`] if that cannot be known.
     Watch {
         /// Whose.
         role: Role,

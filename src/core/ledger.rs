@@ -1,14 +1,150 @@
-//! What is remembered: the records, and their text form. Reading and writing files is the shell's.
+//! What is remembered: the records, and their text form. Reading and writing the files is the shell's.
+//!
+//! The durable ledger is two lines of text, so that a technician can read it and `cat` can copy it:
+//!
+//! ```text
+//! monopod-ledger 1 8b1a9953c4611296a827abf8c47804d7...
+//! {"withheld":1}
+//! ```
+//!
+//! The first names the format's version and the SHA-256 of the second, newline included.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::core::time::Time;
+use crate::spec::types::Role;
+
+/// The version that this program writes. A higher one is refused, never guessed at.
+pub const VERSION: u32 = 1;
+
+const MAGIC: &str = "monopod-ledger";
 
 /// What must survive a reboot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Durable {
     /// How often the watchdog has been withheld since the workload was last stable.
     pub withheld: u32,
 }
 
-/// What may be lost with a reboot.
+/// What may be lost with a reboot, and should not be lost with the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volatile {}
+pub struct Volatile {
+    /// Each container's record.
+    pub containers: BTreeMap<Role, Record>,
+    /// The daemon that wrote this had withheld the watchdog: its successor is the ladder's next try.
+    pub withholding: bool,
+}
+
+/// One container's failures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Failures since it was last stable: they choose the rung.
+    pub strikes: u32,
+    /// Failures in quick succession: they choose the delay.
+    pub quick: u32,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// It has run once.
+    pub started: bool,
+    /// No attempt before this time.
+    pub hold: Time,
+}
+
+/// Why a ledger cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// Not a ledger, cut off, or changed by other hands than ours.
+    #[error("it is damaged ({0})")]
+    Damaged(&'static str),
+    /// A newer monopod wrote it.
+    #[error(
+        "a newer monopod wrote it (version {found}; this one knows {VERSION}): install that one again"
+    )]
+    Newer {
+        /// The version it names.
+        found: u32,
+    },
+}
+
+/// The ledger's text.
+pub fn encode(durable: &Durable) -> String {
+    let body = format!("{{\"withheld\":{}}}\n", durable.withheld);
+    format!("{MAGIC} {VERSION} {}\n{body}", checksum(&body))
+}
+
+/// Reads a ledger's text.
+///
+/// # Errors
+/// [`LedgerError`] says what is wrong with it; there is no default in its place.
+pub fn decode(text: &str) -> Result<Durable, LedgerError> {
+    let (head, body) = text
+        .split_once('\n')
+        .ok_or(LedgerError::Damaged("cut off"))?;
+    let mut words = head.split(' ');
+    if words.next() != Some(MAGIC) {
+        return Err(LedgerError::Damaged("not a ledger"));
+    }
+    let found: u32 = words
+        .next()
+        .and_then(|word| word.parse().ok())
+        .ok_or(LedgerError::Damaged("no version"))?;
+    if found > VERSION {
+        return Err(LedgerError::Newer { found });
+    }
+    if words.next() != Some(checksum(body).as_str()) || words.next().is_some() {
+        return Err(LedgerError::Damaged("wrong checksum"));
+    }
+    serde_json::from_str(body).map_err(|_| LedgerError::Damaged("unknown content"))
+}
+
+fn checksum(body: &str) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(body.as_bytes())
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read() {
+        for withheld in [0, 1, 7, u32::MAX] {
+            let durable = Durable { withheld };
+            assert_eq!(decode(&encode(&durable)), Ok(durable));
+        }
+    }
+
+    #[test]
+    fn every_prefix_and_every_flipped_bit_is_noticed() {
+        let whole = encode(&Durable { withheld: 2 });
+        for cut in 0..whole.len() {
+            assert!(decode(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+        for byte in 0..whole.len() {
+            for bit in 0..8 {
+                let mut bytes = whole.clone().into_bytes();
+                bytes[byte] ^= 1 << bit;
+                let Ok(text) = String::from_utf8(bytes) else {
+                    continue;
+                };
+                assert!(decode(&text).is_err(), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_one_is_refused_by_name() {
+        let newer = encode(&Durable::default()).replacen("ledger 1", "ledger 2", 1);
+        assert_eq!(decode(&newer), Err(LedgerError::Newer { found: 2 }));
+    }
+}

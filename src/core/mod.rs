@@ -1,5 +1,13 @@
 //! The decisions. Pure: no files, no sockets, no clock, no environment.
+//!
+//! [`supervisor::Supervisor`] is the whole of it from outside: events go in, actions come out,
+//! and [`api`] has both.
 
 pub mod api;
+pub mod backoff;
+mod container;
+pub mod health;
+pub mod ladder;
 pub mod ledger;
+pub mod supervisor;
 pub mod time;

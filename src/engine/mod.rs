@@ -5,12 +5,22 @@
 //! that monopod did not make.
 
 use std::future::Future;
+use std::io;
 use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
 
 use crate::core::api::{Fault, Running, Seen};
 use crate::spec::types::{Container, Health};
 
 pub mod docker;
+pub mod feed;
+mod socket;
+
+pub use docker::Docker;
+pub use feed::{Fed, ImageSource, feed};
+pub use socket::socket;
 
 /// Labels on everything that monopod makes.
 pub mod label {
@@ -70,16 +80,24 @@ pub struct EngineImage {
 /// What ran inside a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
-    /// Exit code.
+    /// Exit code; [`Executed::CUT_OFF`] if it did not end in time.
     pub code: i64,
     /// The first 4 KiB of its output.
     pub output: String,
+}
+
+impl Executed {
+    /// In place of an exit code: the engine answers, but the program did not end in time and was killed.
+    pub const CUT_OFF: i64 = -1;
 }
 
 /// The engine, as far as monopod needs one. Every call has a deadline of its own and ends in a typed [`Fault`].
 pub trait Engine {
     /// Name and version, for people.
     fn version(&self) -> impl Future<Output = Result<String, Fault>>;
+
+    /// Whether images live in containerd's image store, where an image's ID is not the digest of its config.
+    fn image_store_is_containerd(&self) -> impl Future<Output = Result<bool, Fault>>;
 
     /// Every container with this node's label, running or not; of one role if `role` is given.
     fn containers(
@@ -97,7 +115,9 @@ pub trait Engine {
         identity: &Identity,
     ) -> impl Future<Output = Result<(String, Option<Health>), Fault>>;
 
-    /// Starts a container and returns its process and address.
+    /// Starts a container and returns its process and address. One that runs already is success.
+    ///
+    /// A container that has ended again by the time it is looked at has the process 0 and no address.
     fn start(&self, id: &str) -> impl Future<Output = Result<Running, Fault>>;
 
     /// Asks a container to end and kills it after `grace`. One that does not run is success.
@@ -106,7 +126,11 @@ pub trait Engine {
     /// Removes a container that does not run. One that is not there is success.
     fn remove(&self, id: &str) -> impl Future<Output = Result<(), Fault>>;
 
-    /// Runs a program in a container, for at most `timeout`, after which the answer is [`Fault::NoAnswer`].
+    /// Runs a program in a container, for at most `timeout`.
+    ///
+    /// A program that does not end in time is killed, and its exit code is [`Executed::CUT_OFF`]: that is the
+    /// program's answer. [`Fault::NoAnswer`] is the engine's silence, and comes at most 2 s after `timeout`.
+    /// [`Fault::NotFound`] if the container does not run. Dropping the future kills the program too.
     fn exec(
         &self,
         id: &str,
@@ -125,4 +149,17 @@ pub trait Engine {
 
     /// Removes a reference or an image that no container uses. One that is not there is success.
     fn remove_image(&self, reference: &str) -> impl Future<Output = Result<(), Fault>>;
+
+    /// Sends a `docker load` archive; returns the IDs or references of what the engine says it loaded.
+    ///
+    /// Has no deadline as long as something moves, which `on_progress` is told each time; [`Fault::NoAnswer`] if
+    /// nothing does for two minutes. Dropping the future ends it, and the engine drops what it has.
+    fn load<B, P>(
+        &self,
+        archive: B,
+        on_progress: P,
+    ) -> impl Future<Output = Result<Vec<String>, Fault>>
+    where
+        B: Stream<Item = io::Result<Bytes>> + Send + 'static,
+        P: FnMut();
 }

@@ -93,7 +93,7 @@ pub struct Container {
     pub privileged: bool,
     /// Read-only root file system.
     pub read_only: bool,
-    /// For example `no-new-privileges:true`.
+    /// For example `no-new-privileges=true`; a seccomp profile stands here with its text, as the engine wants it.
     pub security_opt: Vec<String>,
     /// Run the engine's init as PID 1.
     pub init: bool,
@@ -290,6 +290,10 @@ pub struct InlineFile {
 }
 
 /// How a container's health is asked.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are two at most, and Own is the usual one"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Healthcheck {
@@ -321,7 +325,7 @@ pub struct Timing {
     pub retries: u32,
     /// After a start, how long failures do not count. 0 s.
     pub start_period: Duration,
-    /// `interval` during `start_period`. 5 s.
+    /// `interval` during `start_period`. 5 s, and never above `interval` unless written so.
     pub start_interval: Duration,
 }
 

@@ -1,1 +1,189 @@
-//! Placeholder.
+//! The core against a simulated node: whatever befalls it, what DESIGN calls "What always holds" holds.
+//!
+//! `MONOPOD_SIM_CASES` sets how many stories are tried, `MONOPOD_SIM_SEED` where they begin.
+//! A failing story is shrunk, told line by line, and named by the seed that replays it.
+
+mod node;
+
+use std::time::Duration;
+
+use node::{Blow, Node};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+/// What befalls one node.
+#[derive(Clone, Debug)]
+struct Story {
+    seed: u64,
+    /// Containers of earlier days: (runs, fits the workload, bears an older workload's name).
+    remains: Vec<(bool, bool, bool)>,
+    /// Milliseconds after the blow before, and the blow.
+    blows: Vec<(u64, Blow)>,
+}
+
+fn blow() -> impl Strategy<Value = Blow> {
+    let which = || 0..2usize;
+    prop_oneof![
+        4 => which().prop_map(Blow::Kill),
+        2 => (which(), 0..20_000u64, 1..15u32).prop_map(|(which, after, times)| Blow::CrashLoop(which, after, times)),
+        3 => (which(), 1..600u64).prop_map(|(which, span)| Blow::Sick(which, span)),
+        1 => (which(), 1..300u64).prop_map(|(which, span)| Blow::Unaskable(which, span)),
+        1 => which().prop_map(Blow::ProbeLost),
+        4 => (1..400u64, any::<bool>()).prop_map(|(span, effect)| Blow::EngineHangs(span, effect)),
+        3 => (1..12u32).prop_map(Blow::EngineRefuses),
+        1 => (1..30_000u64).prop_map(Blow::EngineSlow),
+        5 => (0..12usize).prop_map(Blow::DaemonKilled),
+        2 => Just(Blow::PowerCut),
+        2 => (1..600u64).prop_map(Blow::ImageGone),
+        1 => (1..600u64).prop_map(Blow::DiskFull),
+        1 => (0..10_000_000u64).prop_map(Blow::ClockBack),
+        1 => which().prop_map(Blow::StoppedByHand),
+        2 => which().prop_map(Blow::RemovedByHand),
+        2 => proptest::option::of(which()).prop_map(Blow::RestartAsked),
+        2 => (0..3u8).prop_map(Blow::Reload),
+        2 => Just(Blow::DaemonRestart),
+        1 => Just(Blow::NoPidfd),
+    ]
+}
+
+fn story() -> impl Strategy<Value = Story> {
+    let gap = prop_oneof![3 => 0..200u64, 3 => 0..10_000u64, 2 => 0..400_000u64];
+    (
+        any::<u64>(),
+        proptest::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 0..3),
+        proptest::collection::vec((gap, blow()), 0..12),
+    )
+        .prop_map(|(seed, remains, blows)| Story {
+            seed,
+            remains,
+            blows,
+        })
+}
+
+/// Lets the story happen, then a calm hour; the node must be well at their end.
+fn live(story: &Story) -> Result<(), String> {
+    happen(story, false).map_err(|_| {
+        happen(story, true)
+            .err()
+            .unwrap_or_else(|| "not the same twice".to_owned())
+    })
+}
+
+fn happen(story: &Story, telling: bool) -> Result<(), String> {
+    let mut node = Node::new(story.seed, &story.remains, &story.blows);
+    node.telling = telling;
+    let over = node.last_blow() + Duration::from_secs(600);
+    let calm = over + Duration::from_secs(3600);
+    let end = node
+        .run_until(over)
+        .and_then(|()| {
+            node.mend();
+            node.run_until(calm)
+        })
+        .and_then(|()| node.well());
+    end.map_err(|why| {
+        // What repeats for ever tells nothing.
+        let dull = |line: &&String| {
+            !["Watchdog", "Probe", "Extend"]
+                .iter()
+                .any(|word| line.contains(word))
+        };
+        let lines: Vec<&str> = node.story.iter().filter(dull).map(String::as_str).collect();
+        let from = lines.len().saturating_sub(120);
+        format!(
+            "{why}\nthe story's last lines:\n{}",
+            lines[from..].join("\n")
+        )
+    })
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Runs stories `from..from + count`; each has a seed of its own.
+fn tell(from: u64, count: u64) {
+    for seed in from..from + count {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let config = Config {
+            cases: 1,
+            failure_persistence: None,
+            max_shrink_iters: 2000,
+            ..Config::default()
+        };
+        let mut runner =
+            TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+        let result = runner.run(&story(), |story| live(&story).map_err(TestCaseError::fail));
+        if let Err(error) = result {
+            panic!("replay with MONOPOD_SIM_SEED={seed} MONOPOD_SIM_CASES=1\n{error}");
+        }
+    }
+}
+
+#[test]
+fn whatever_befalls_a_node_it_comes_back() {
+    let (cases, seed) = (
+        number("MONOPOD_SIM_CASES", 10_000),
+        number("MONOPOD_SIM_SEED", 0),
+    );
+    if cases == 1 {
+        return tell(seed, 1);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let share = cases.div_ceil(threads);
+    std::thread::scope(|scope| {
+        let tellers: Vec<_> = (0..threads)
+            .map(|nth| scope.spawn(move || tell(seed + nth * share, share)))
+            .collect();
+        for teller in tellers {
+            if let Err(panic) = teller.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}
+
+#[test]
+fn an_idle_node_writes_nothing_and_says_nothing() {
+    let mut node = Node::new(1, &[], &[]);
+    node.run_until(Duration::from_secs(1200))
+        .expect("it starts");
+    node.well().expect("it is well");
+    node.telling = true;
+    assert_eq!(node.writes, 0);
+    let counts = node
+        .idle_actions(Duration::from_secs(3600))
+        .expect("it idles");
+    assert_eq!(
+        counts.get("Probe").copied(),
+        Some(720),
+        "two containers, each 10 s"
+    );
+    for silent in ["Persist", "Record", "Status", "Report", "Engine("] {
+        assert_eq!(counts.get(silent), None, "{silent} in {counts:?}");
+    }
+    assert!(counts["Watchdog"] <= 240, "{counts:?}");
+}
+
+#[test]
+fn a_hopeless_workload_ends_in_the_safe_state_and_recovers_when_it_is_mended() {
+    let blows = [(60_000, Blow::CrashLoop(1, 500, 40))];
+    let mut node = Node::new(3, &[], &blows);
+    node.telling = true;
+    node.run_until(Duration::from_secs(4 * 3600))
+        .expect("nothing breaks");
+    let said = |word: &str| node.story.iter().filter(|line| line.contains(word)).count();
+    assert_eq!(
+        said("systemd: watchdog or start timeout"),
+        2,
+        "withheld as often as the budget says"
+    );
+    assert_eq!(said("kind: SafeState"), 1);
+    assert_eq!(said("kind: Recovered"), 1);
+    node.well().expect("it is well again");
+    assert_eq!(node.writes, 3, "two withholdings and one refill");
+}

@@ -1,0 +1,107 @@
+//! The escalation ladder: how far a failure has been answered, and what comes next.
+//!
+//! ```text
+//!  restart ──> recreate ──> withhold the watchdog ──> safe state
+//!  (backoff)   (backoff)    (budget in the ledger)    (stay up, keep asking)
+//! ```
+//!
+//! A rung is in [`Rung`] only if it works. Health that lasts for `stable` brings everything back to the foot.
+
+use serde::Serialize;
+
+use crate::core::time::Time;
+use crate::spec::types::Escalation;
+
+/// Where the ladder stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rung {
+    /// At its foot: nothing to answer.
+    Foot,
+    /// Restarting a container.
+    Restart,
+    /// Removing a container and making it again.
+    Recreate,
+    /// The watchdog is not fed; systemd acts.
+    Withhold,
+    /// Used up. monopod stays up, feeds the watchdog and keeps asking.
+    SafeState,
+}
+
+impl Rung {
+    /// Its name in status and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Foot => "foot",
+            Self::Restart => "restart",
+            Self::Recreate => "recreate",
+            Self::Withhold => "withhold",
+            Self::SafeState => "safe-state",
+        }
+    }
+}
+
+/// How a container's failure is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// Restart it: attempt so many of so many.
+    Restart(u32, u32),
+    /// Recreate it: attempt so many of so many.
+    Recreate(u32, u32),
+    /// Its own rungs are used up. It is still tried, in turn, at the longest delay.
+    Spent,
+}
+
+/// The answer to a container's `strikes`-th failure since it was stable.
+pub(crate) fn answer(strikes: u32, policy: &Escalation) -> Answered {
+    if strikes <= policy.restarts {
+        Answered::Restart(strikes, policy.restarts)
+    } else if strikes - policy.restarts <= policy.recreates {
+        Answered::Recreate(strikes - policy.restarts, policy.recreates)
+    } else {
+        Answered::Spent
+    }
+}
+
+/// The workload's upper rungs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ladder {
+    /// The containers' own rungs are not used up.
+    Climbing,
+    /// The watchdog will be withheld as soon as the ledger says so on disk.
+    Recording,
+    /// The watchdog is withheld.
+    Withholding { since: Time },
+    /// The safe state.
+    Safe { since: Time },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strikes_choose_the_rung() {
+        let policy = Escalation {
+            restarts: 2,
+            recreates: 1,
+            ..Escalation::default()
+        };
+        let rungs: Vec<Answered> = (1..=5).map(|strikes| answer(strikes, &policy)).collect();
+        use Answered::{Recreate, Restart, Spent};
+        assert_eq!(
+            rungs,
+            [Restart(1, 2), Restart(2, 2), Recreate(1, 1), Spent, Spent]
+        );
+    }
+
+    #[test]
+    fn a_rung_without_a_budget_is_stepped_over() {
+        let policy = Escalation {
+            restarts: 0,
+            recreates: 0,
+            ..Escalation::default()
+        };
+        assert_eq!(answer(1, &policy), Answered::Spent);
+    }
+}

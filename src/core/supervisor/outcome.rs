@@ -1,0 +1,475 @@
+//! What the end of a call, a process or a write means.
+
+use std::time::Duration;
+
+use super::{Preload, Supervisor, Survey, Writing, healthy_for};
+use crate::core::api::{Fault, OpId, Outcome, ReportKind};
+use crate::core::container::{Alive, Course, Found, Image, Kind, Phase, Sight, Want, Watch, Why};
+use crate::core::health::Tracker;
+use crate::core::ladder::{Answered, Ladder, answer};
+use crate::core::ledger::Durable;
+
+/// A container that was Healthy for so long before it failed is restarted at once, whatever came before.
+const CALM: Duration = Duration::from_secs(60);
+
+/// After so many looks (about ten seconds) an engine that still calls a dead process running counts as silent.
+const LOOKS: u32 = 16;
+
+/// A container's trouble when nobody asked it to end.
+const ENDED: &str = "ended by itself";
+
+/// How long after an image was missing it is looked for again, if nobody says before that it has come.
+const IMAGE_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long after a failed write of the ledger the next one is tried.
+const WRITE_AGAIN: Duration = Duration::from_secs(600);
+
+impl Supervisor {
+    /// A call ended.
+    pub(super) fn done(&mut self, op: OpId, result: Result<Outcome, Fault>) {
+        if matches!(self.survey, Survey::Asked { op: asked, .. } if asked == op) {
+            self.surveyed(result);
+            return;
+        }
+        let Some(index) = self
+            .machines
+            .iter()
+            .position(|machine| machine.pending.is_some_and(|pending| pending.op == op))
+        else {
+            // An answer that nobody waits for any more: what it changed will be seen when it is looked for.
+            return;
+        };
+        let Some(pending) = self.machines[index].pending.take() else {
+            return;
+        };
+        match result {
+            Ok(outcome) => {
+                self.engine_answers();
+                self.succeeded(index, pending.kind, outcome);
+            }
+            Err(Fault::NoAnswer(text)) => {
+                self.engine_silent(&text);
+                self.unsure(index, pending.kind);
+            }
+            Err(fault) => {
+                self.engine_answers();
+                self.refused(index, pending.kind, fault);
+            }
+        }
+    }
+
+    /// Nobody waits for a call any more.
+    pub(super) fn expire(&mut self, index: usize, kind: Kind) {
+        self.machines[index].pending = None;
+        self.engine_silent("a call did not end in time");
+        self.unsure(index, kind);
+    }
+
+    pub(super) fn progressed(&mut self, op: OpId) {
+        let now = self.now;
+        for machine in &mut self.machines {
+            if let Some(pending) = &mut machine.pending
+                && pending.op == op
+                && pending.kind == Kind::Image
+            {
+                pending.expires = now + Duration::from_secs(180);
+            }
+        }
+    }
+
+    fn succeeded(&mut self, index: usize, kind: Kind, outcome: Outcome) {
+        let now = self.now;
+        let role = self.machines[index].role.clone();
+        match outcome {
+            Outcome::Seen(seen) => self.looked(index, &seen),
+            Outcome::Image { id } => {
+                let machine = &mut self.machines[index];
+                machine.image = Image::Ready(id);
+                machine.trouble = None;
+            }
+            Outcome::Created { id, image_health } => {
+                let machine = &mut self.machines[index];
+                let hash = machine
+                    .desired()
+                    .map(|desired| desired.hash.clone())
+                    .unwrap_or_default();
+                let image_id = match std::mem::replace(&mut machine.image, Image::Unchecked) {
+                    Image::Ready(id) => id,
+                    Image::Unchecked | Image::Missing { .. } => String::new(),
+                };
+                machine.enter(
+                    Phase::Created(Found {
+                        id,
+                        hash,
+                        image_id,
+                        image_health,
+                    }),
+                    now,
+                );
+                machine.course = Course::Keep;
+                self.report(
+                    Some(&role),
+                    ReportKind::Created,
+                    format!("{role}: container made"),
+                );
+                self.leader_changed(index, Course::Recreate(Why::Leader));
+            }
+            Outcome::Started(running) => {
+                let machine = &mut self.machines[index];
+                let Some(found) = machine.found().cloned() else {
+                    return;
+                };
+                let tracker = Tracker::new(machine.question(&found), now);
+                let alive = Alive {
+                    found,
+                    pid: running.pid,
+                    address: running.address,
+                    tracker,
+                    watch: Watch::Pidfd,
+                };
+                machine.enter(Phase::Running(Box::new(alive)), now);
+                machine.course = Course::Keep;
+                if machine.record.started {
+                    machine.record.restarts = machine.record.restarts.saturating_add(1);
+                }
+                machine.record.started = true;
+                let text = format!("{role}: runs as process {}", running.pid);
+                self.watch(index);
+                self.report(Some(&role), ReportKind::Started, text);
+                self.leader_changed(index, Course::Restart(Why::Leader));
+            }
+            Outcome::Ended => self.call_ended(index, kind),
+        }
+    }
+
+    /// A stop or a removal is done.
+    fn call_ended(&mut self, index: usize, kind: Kind) {
+        let now = self.now;
+        let machine = &mut self.machines[index];
+        if kind == Kind::Remove {
+            machine.enter(Phase::Absent, now);
+            if machine.want == Want::Gone {
+                let role = machine.role.clone();
+                self.report(
+                    Some(&role),
+                    ReportKind::Removed,
+                    format!("{role}: container removed, the workload no longer names it"),
+                );
+            }
+            return;
+        }
+        if let Some(alive) = machine.alive() {
+            // The pidfd may be slower than the engine; what the exit code was, a look tells.
+            let (found, pid) = (alive.found.clone(), alive.pid);
+            let healthy_for = healthy_for(machine, now);
+            machine.enter(
+                Phase::Dead {
+                    found,
+                    pid,
+                    looks: 0,
+                },
+                now,
+            );
+            machine.look_at = now;
+            self.ended(index, None, healthy_for);
+        }
+    }
+
+    /// The container whose network others share has been made or started anew: they must follow.
+    fn leader_changed(&mut self, index: usize, course: Course) {
+        let leader = self.machines[index].role.clone();
+        let now = self.now;
+        for machine in &mut self.machines {
+            let follows = machine
+                .desired()
+                .is_some_and(|desired| desired.network_of.as_ref() == Some(&leader));
+            let stronger = !matches!(machine.course, Course::Recreate(_));
+            if follows && stronger && machine.found().is_some() {
+                machine.course = course;
+                machine.record.hold = now;
+            }
+        }
+    }
+
+    /// A call ended without an answer: only a look tells what it did.
+    fn unsure(&mut self, index: usize, kind: Kind) {
+        let (now, hold) = (self.now, self.engine.hold);
+        let machine = &mut self.machines[index];
+        machine.look_at = hold;
+        match kind {
+            // These change nothing that a pidfd or a later look does not show.
+            Kind::Look | Kind::Image | Kind::Stop => {}
+            Kind::Create | Kind::Start | Kind::Remove => machine.enter(Phase::Unseen, now),
+        }
+    }
+
+    /// The engine answered, and the answer is no.
+    fn refused(&mut self, index: usize, kind: Kind, fault: Fault) {
+        let now = self.now;
+        let role = self.machines[index].role.clone();
+        let text = match fault {
+            Fault::ImageMissing(text) => {
+                self.image_missing(index, text);
+                return;
+            }
+            Fault::NotFound(_) => {
+                let machine = &mut self.machines[index];
+                machine.look_at = now;
+                machine.enter(Phase::Unseen, now);
+                return;
+            }
+            Fault::NoAnswer(text) | Fault::Conflict(text) | Fault::Refused(text) => text,
+        };
+        let verb = match kind {
+            Kind::Look => "look at its container",
+            Kind::Image => "take its image",
+            Kind::Create => "make its container",
+            Kind::Start => "start its container",
+            Kind::Stop => "stop its container",
+            Kind::Remove => "remove its container",
+        };
+        let text = format!("{role}: the engine will not {verb}: {text}");
+        self.machines[index].trouble = Some(text.clone());
+        self.report(Some(&role), ReportKind::EngineRefused, text);
+        // What a refused call left behind is looked at before anything else is tried.
+        let machine = &mut self.machines[index];
+        if !matches!(kind, Kind::Image | Kind::Stop) {
+            machine.enter(Phase::Unseen, now);
+        }
+        self.strike(index, None);
+        let machine = &mut self.machines[index];
+        machine.look_at = machine.record.hold.max(now + Duration::from_secs(1));
+        machine.record.hold = machine.look_at;
+    }
+
+    /// Its image is nowhere. An archive may still bring it.
+    fn image_missing(&mut self, index: usize, text: String) {
+        let again = self.now + IMAGE_AGAIN;
+        let machine = &mut self.machines[index];
+        machine.image = Image::Missing { again };
+        if let Course::Recreate(Why::Sick) = machine.course {
+            // What is there can still be restarted.
+            machine.course = Course::Restart(Why::Sick);
+        }
+        let known = machine.trouble.as_ref() == Some(&text);
+        machine.trouble = Some(text.clone());
+        let role = machine.role.clone();
+        if self.preload == Preload::Done && !known {
+            self.report(
+                Some(&role),
+                ReportKind::ImageMissing,
+                format!("{role}: {text}"),
+            );
+        }
+    }
+
+    /// A process ended, or was found to have ended.
+    pub(super) fn ended(&mut self, index: usize, code: Option<i64>, healthy_for: Option<Duration>) {
+        let machine = &self.machines[index];
+        let role = machine.role.clone();
+        let meant =
+            machine.course != Course::Keep || machine.want == Want::Gone || self.parting.is_some();
+        let how = code.map_or(String::new(), |code| format!(" with exit code {code}"));
+        if meant {
+            self.report(
+                Some(&role),
+                ReportKind::Exited,
+                format!("{role}: ended{how}, as asked"),
+            );
+        } else {
+            self.machines[index].trouble = Some(format!("{ENDED}{how}"));
+            self.report(
+                Some(&role),
+                ReportKind::Exited,
+                format!("{role}: {ENDED}{how}"),
+            );
+            self.strike(index, healthy_for);
+        }
+    }
+
+    /// A failure: the ladder answers it.
+    pub(super) fn strike(&mut self, index: usize, healthy_for: Option<Duration>) {
+        let policy = self.config.escalation.clone();
+        let now = self.now;
+        let machine = &mut self.machines[index];
+        if machine.want == Want::Gone || self.parting.is_some() {
+            machine.record.hold = now + policy.backoff_base;
+            return;
+        }
+        let record = &mut machine.record;
+        record.strikes = record.strikes.saturating_add(1);
+        record.quick = if healthy_for.is_some_and(|span| span >= CALM) {
+            1
+        } else {
+            record.quick.saturating_add(1)
+        };
+        let answered = answer(record.strikes, &policy);
+        let delay = match answered {
+            Answered::Spent => self
+                .jitter
+                .delay(u32::MAX, policy.backoff_base, policy.backoff_max),
+            Answered::Restart(..) | Answered::Recreate(..) => {
+                self.jitter
+                    .delay(record.quick, policy.backoff_base, policy.backoff_max)
+            }
+        };
+        record.hold = now + delay;
+        let (course, kind, rung) = match answered {
+            Answered::Restart(turn, of) => (
+                Course::Restart(Why::Sick),
+                ReportKind::Restarting,
+                format!("restart {turn} of {of}"),
+            ),
+            Answered::Recreate(turn, of) => (
+                Course::Recreate(Why::Sick),
+                ReportKind::Recreating,
+                format!("recreation {turn} of {of}"),
+            ),
+            Answered::Spent if record.strikes.is_multiple_of(2) => (
+                Course::Recreate(Why::Sick),
+                ReportKind::Recreating,
+                "a further recreation".to_owned(),
+            ),
+            Answered::Spent => (
+                Course::Restart(Why::Sick),
+                ReportKind::Restarting,
+                "a further restart".to_owned(),
+            ),
+        };
+        machine.course = course;
+        machine.image = Image::Unchecked;
+        let role = machine.role.clone();
+        let when = if delay.is_zero() {
+            "now".to_owned()
+        } else {
+            format!("in {}.{} s", delay.as_secs(), delay.subsec_millis() / 100)
+        };
+        self.report(Some(&role), kind, format!("{role}: {rung} {when}"));
+    }
+
+    /// The look that was asked for a machine has come.
+    fn looked(&mut self, index: usize, seen: &[crate::core::api::Seen]) {
+        let now = self.now;
+        let healthy_for = healthy_for(&self.machines[index], now);
+        let mine = self.choose(index, seen);
+        let sight = self.machines[index].see(mine.as_ref(), now);
+        let machine = &mut self.machines[index];
+        if machine
+            .alive()
+            .is_some_and(|alive| alive.watch == Watch::Polled)
+        {
+            machine.poll_later(now);
+        }
+        if let Phase::Dead { looks, .. } = machine.phase
+            && looks > LOOKS
+        {
+            self.engine_silent("it calls a process running that has ended");
+            self.machines[index].look_at = self.engine.hold;
+        }
+        self.sighted(index, sight, healthy_for);
+    }
+
+    pub(super) fn sighted(&mut self, index: usize, sight: Sight, healthy_for: Option<Duration>) {
+        let machine = &self.machines[index];
+        let role = machine.role.clone();
+        match sight {
+            Sight::Same => {}
+            Sight::Adopted => {
+                self.machines[index].record.started = true;
+                self.watch(index);
+                self.report(
+                    Some(&role),
+                    ReportKind::Adopted,
+                    format!("{role}: runs already and is adopted"),
+                );
+            }
+            Sight::Ended(code) => self.ended(index, code, healthy_for),
+            Sight::Confirmed(code) => {
+                if self.machines[index].trouble.as_deref() == Some(ENDED) {
+                    self.machines[index].trouble = Some(format!("{ENDED} with exit code {code}"));
+                }
+            }
+        }
+    }
+
+    fn engine_answers(&mut self) {
+        if self.engine.silent > 0 {
+            self.engine = super::EngineLine {
+                silent: 0,
+                hold: self.now,
+            };
+            self.report(
+                None,
+                ReportKind::EngineBack,
+                "the engine answers again".to_owned(),
+            );
+        }
+    }
+
+    /// An attempt went without an answer. Calls that were under way at the same time count as one.
+    pub(super) fn engine_silent(&mut self, text: &str) {
+        if self.engine.silent == 0 {
+            let text =
+                format!("the engine does not answer ({text}); nothing is concluded from that");
+            self.report(None, ReportKind::EngineSilent, text);
+        } else if self.now < self.engine.hold {
+            return;
+        }
+        self.engine.silent = self.engine.silent.saturating_add(1);
+        let policy = &self.config.escalation;
+        let delay = self.jitter.delay(
+            self.engine.silent.saturating_add(1),
+            policy.backoff_base,
+            policy.backoff_max,
+        );
+        self.engine.hold = self.now + delay;
+    }
+
+    /// The ledger is on disk, or is not.
+    pub(super) fn persisted(&mut self, result: Result<(), String>) {
+        let writing = std::mem::replace(&mut self.writing, Writing::Nothing);
+        let now = self.now;
+        match (writing, result) {
+            (Writing::Nothing, _) => {}
+            (Writing::Withhold, Ok(())) => {
+                self.durable = Durable {
+                    withheld: self.durable.withheld.saturating_add(1),
+                };
+                if self.ladder == Ladder::Recording {
+                    self.withhold();
+                }
+            }
+            (Writing::Reset, Ok(())) => self.durable = Durable::default(),
+            (writing, Err(text)) => {
+                self.write_at = now + WRITE_AGAIN;
+                self.report(
+                    None,
+                    ReportKind::LedgerFailed,
+                    format!("the ledger cannot be written: {text}"),
+                );
+                if writing == Writing::Withhold && self.ladder == Ladder::Recording {
+                    // A rung whose budget cannot be kept would have none.
+                    self.enter_safe_state("the ledger cannot be written");
+                }
+            }
+        }
+    }
+
+    fn withhold(&mut self) {
+        self.ladder = Ladder::Withholding { since: self.now };
+        let text = format!(
+            "the watchdog is no longer fed ({} of {}): systemd will restart monopod",
+            self.durable.withheld, self.config.escalation.withholds
+        );
+        self.report(None, ReportKind::WatchdogWithheld, text);
+    }
+
+    pub(super) fn enter_safe_state(&mut self, why: &str) {
+        self.ladder = Ladder::Safe { since: self.now };
+        let text = format!(
+            "safe state: {why}; monopod stays up and keeps asking. Look at `monopod status`, mend the cause, \
+             then `monopod restart`"
+        );
+        self.report(None, ReportKind::SafeState, text);
+    }
+}

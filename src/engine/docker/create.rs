@@ -1,0 +1,136 @@
+//! Making a container, and the network and volumes that it needs, once.
+
+use std::collections::HashMap;
+
+use bollard::Docker as Client;
+use bollard::models::{ImageInspect, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::query_parameters::CreateContainerOptionsBuilder;
+
+use super::super::{Identity, label};
+use super::body::{self, Context};
+use super::fault::{fault, status};
+use super::{images, inspect};
+use crate::core::api::Fault;
+use crate::spec::types::{Container, Health, MountSource, Network};
+
+/// Makes the container and nothing more: all that may be refused is tried before it exists.
+pub(super) async fn create(
+    client: &Client,
+    container: &Container,
+    identity: &Identity,
+) -> Result<(String, Option<Health>), Fault> {
+    let image = match client.inspect_image(&container.image).await {
+        Ok(image) => image,
+        Err(error) if status(&error) == Some(404) => {
+            return Err(Fault::ImageMissing(format!(
+                "the engine does not have the image {}",
+                container.image
+            )));
+        }
+        Err(error) => return Err(fault(error)),
+    };
+    let image_id = images::full_id(image.id.clone().unwrap_or_default());
+    let health = image_health(&image);
+    let sibling = match &container.network {
+        Network::Container(role) => inspect::sibling(client, identity, role).await?,
+        Network::Private => {
+            network(client, identity).await?;
+            None
+        }
+        Network::Host | Network::None => None,
+    };
+    let body = body::body(
+        container,
+        identity,
+        &Context {
+            image_id: &image_id,
+            health: health.as_ref(),
+            sibling: sibling.as_deref(),
+        },
+    )?;
+    for mount in &container.volumes {
+        if let MountSource::Volume(name) = &mount.source {
+            volume(client, identity, &body::volume_name(identity, name)).await?;
+        }
+    }
+    let name = body::container_name(container, identity);
+    let options = CreateContainerOptionsBuilder::new().name(&name).build();
+    match client.create_container(Some(options), body).await {
+        Ok(created) => Ok((created.id, health)),
+        Err(error) => Err(match (status(&error), fault(error)) {
+            (Some(409), Fault::Refused(message)) => Fault::Conflict(message),
+            // Between the look and the create, somebody has removed it.
+            (Some(404), Fault::NotFound(message)) if message.contains("No such image") => {
+                Fault::ImageMissing(message)
+            }
+            (Some(404), Fault::NotFound(message)) => Fault::Refused(message),
+            (_, other) => other,
+        }),
+    }
+}
+
+fn image_health(image: &ImageInspect) -> Option<Health> {
+    let config = image.config.as_ref()?;
+    body::health(config.healthcheck.as_ref()?, config.shell.as_deref())
+}
+
+/// The workload's own bridge, made if it is not there.
+async fn network(client: &Client, identity: &Identity) -> Result<(), Fault> {
+    let name = body::network_name(identity);
+    match client.inspect_network(&name, None).await {
+        Ok(network) => ours("network", &name, network.labels.as_ref(), identity),
+        Err(error) if status(&error) == Some(404) => {
+            let request = NetworkCreateRequest {
+                name,
+                driver: Some("bridge".to_owned()),
+                labels: Some(labels(identity)),
+                ..NetworkCreateRequest::default()
+            };
+            client.create_network(request).await.map_err(fault)?;
+            Ok(())
+        }
+        Err(error) => Err(fault(error)),
+    }
+}
+
+/// A named volume, made if it is not there, so that it carries our label.
+async fn volume(client: &Client, identity: &Identity, name: &str) -> Result<(), Fault> {
+    match client.inspect_volume(name).await {
+        Ok(volume) => ours("volume", name, Some(&volume.labels), identity),
+        Err(error) if status(&error) == Some(404) => {
+            let request = VolumeCreateRequest {
+                name: Some(name.to_owned()),
+                labels: Some(labels(identity)),
+                ..VolumeCreateRequest::default()
+            };
+            client.create_volume(request).await.map_err(fault)?;
+            Ok(())
+        }
+        Err(error) => Err(fault(error)),
+    }
+}
+
+fn labels(identity: &Identity) -> HashMap<String, String> {
+    HashMap::from([
+        (label::NODE.to_owned(), identity.node.clone()),
+        (label::WORKLOAD.to_owned(), identity.workload.clone()),
+    ])
+}
+
+fn ours(
+    what: &str,
+    name: &str,
+    labels: Option<&HashMap<String, String>>,
+    identity: &Identity,
+) -> Result<(), Fault> {
+    match labels.and_then(|labels| labels.get(label::NODE)) {
+        Some(node) if *node == identity.node => Ok(()),
+        Some(node) => Err(Fault::Refused(format!(
+            "the {what} {name} belongs to the monopod of {node}; give the workload another name"
+        ))),
+        None => Err(Fault::Refused(format!(
+            "the {what} {name} exists and was not made by monopod; \
+             remove it (docker {what} rm {name}) or give the workload another name"
+        ))),
+    }
+}

@@ -1,0 +1,221 @@
+//! What the engine has and does, read and never changed.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use bollard::Docker as Client;
+use bollard::errors::Error;
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, EndpointSettings,
+};
+use bollard::query_parameters::ListContainersOptionsBuilder;
+
+use super::super::{Identity, label};
+use super::fault::{fault, status};
+use super::images;
+use crate::core::api::{Fault, Running, Seen, SeenState};
+use crate::spec::types::Role;
+
+/// Name and version.
+pub(super) async fn version(client: &Client) -> Result<String, Fault> {
+    let version = client.version().await.map_err(fault)?;
+    let podman = version
+        .components
+        .into_iter()
+        .flatten()
+        .any(|component| component.name.contains("Podman"));
+    let name = if podman { "Podman" } else { "Docker" };
+    Ok(match version.version {
+        Some(number) => format!("{name} {number}"),
+        None => name.to_owned(),
+    })
+}
+
+/// Whether images live in containerd, which names them by manifest instead of config.
+pub(super) async fn image_store_is_containerd(client: &Client) -> Result<bool, Fault> {
+    let info = client.info().await.map_err(fault)?;
+    let facts = info.driver_status.unwrap_or_default();
+    Ok(facts.iter().any(|fact| match fact.as_slice() {
+        [key, value] => key == "driver-type" && value.starts_with("io.containerd.snapshotter"),
+        _ => false,
+    }))
+}
+
+/// Every container of a node; of one role if given.
+pub(super) async fn containers(
+    client: &Client,
+    node: &str,
+    role: Option<&str>,
+) -> Result<Vec<Seen>, Fault> {
+    let mut labels = vec![format!("{}={node}", label::NODE)];
+    labels.extend(role.map(|role| format!("{}={role}", label::ROLE)));
+    let mut all = Vec::new();
+    for summary in list(client, labels).await? {
+        let Some(id) = summary.id.as_deref() else {
+            continue;
+        };
+        match client.inspect_container(id, None).await {
+            Ok(inspected) => all.extend(seen(client, &inspected).await?),
+            // It vanished since it was listed.
+            Err(error) if status(&error) == Some(404) => {}
+            Err(error) if is_stopped(&error) => all.extend(seen_stopped(&summary)),
+            Err(error) => return Err(fault(error)),
+        }
+    }
+    Ok(all)
+}
+
+/// ID of another container of the same workload.
+pub(super) async fn sibling(
+    client: &Client,
+    identity: &Identity,
+    role: &Role,
+) -> Result<Option<String>, Fault> {
+    let labels = vec![
+        format!("{}={}", label::NODE, identity.node),
+        format!("{}={}", label::WORKLOAD, identity.workload),
+        format!("{}={role}", label::ROLE),
+    ];
+    let found = list(client, labels).await?;
+    Ok(found.into_iter().find_map(|summary| summary.id))
+}
+
+async fn list(client: &Client, labels: Vec<String>) -> Result<Vec<ContainerSummary>, Fault> {
+    let options = ListContainersOptionsBuilder::new()
+        .all(true)
+        .filters(&HashMap::from([("label", labels)]))
+        .build();
+    loop {
+        match client.list_containers(Some(options.clone())).await {
+            Ok(found) => return Ok(found),
+            // A passing state that hides the whole list. The call's deadline bounds this.
+            Err(error) if is_stopped(&error) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(fault(error)),
+        }
+    }
+}
+
+/// Podman's word between a container's exit and its clean-up, which bollard does not know.
+fn is_stopped(error: &Error) -> bool {
+    matches!(error, Error::JsonDataError { message, .. } if message.contains("variant `stopped`"))
+}
+
+async fn seen(
+    client: &Client,
+    inspected: &ContainerInspectResponse,
+) -> Result<Option<Seen>, Fault> {
+    let labels = inspected
+        .config
+        .as_ref()
+        .and_then(|config| config.labels.as_ref());
+    let image = inspected.image.as_deref();
+    let Some(mut seen) = unplaced(inspected.id.as_deref(), labels, image) else {
+        return Ok(None);
+    };
+    seen.state = state(client, inspected).await?;
+    Ok(Some(seen))
+}
+
+/// A container from its line in the list: all that there is while it cannot be inspected.
+fn seen_stopped(summary: &ContainerSummary) -> Option<Seen> {
+    let mut seen = unplaced(
+        summary.id.as_deref(),
+        summary.labels.as_ref(),
+        summary.image_id.as_deref(),
+    )?;
+    // "Exited (137) 2 seconds ago"
+    let code = summary
+        .status
+        .as_deref()
+        .and_then(|text| text.split_once('(')?.1.split_once(')')?.0.parse().ok());
+    seen.state = SeenState::Exited {
+        code: code.unwrap_or(-1),
+    };
+    Some(seen)
+}
+
+/// All but the state. `None` without a role: it is not one that monopod can have made.
+fn unplaced(
+    id: Option<&str>,
+    labels: Option<&HashMap<String, String>>,
+    image: Option<&str>,
+) -> Option<Seen> {
+    let labels = labels?;
+    let health = labels.get(label::HEALTH);
+    Some(Seen {
+        role: Role::new(labels.get(label::ROLE)?),
+        id: id?.to_owned(),
+        hash: labels.get(label::SPEC).cloned().unwrap_or_default(),
+        image_id: images::full_id(
+            image
+                .map(str::to_owned)
+                .or_else(|| labels.get(label::IMAGE).cloned())
+                .unwrap_or_default(),
+        ),
+        image_health: health.and_then(|text| serde_json::from_str(text).ok()),
+        state: SeenState::Created,
+    })
+}
+
+/// What a container does.
+pub(super) async fn state(
+    client: &Client,
+    inspected: &ContainerInspectResponse,
+) -> Result<SeenState, Fault> {
+    use ContainerStateStatusEnum as Status;
+    let state = inspected.state.as_ref();
+    Ok(match state.and_then(|state| state.status) {
+        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
+            let pid = state.and_then(|state| state.pid).unwrap_or(0);
+            SeenState::Running(Running {
+                pid: u32::try_from(pid).unwrap_or(0),
+                address: address(client, inspected).await?,
+            })
+        }
+        Some(Status::EXITED | Status::DEAD | Status::REMOVING) => SeenState::Exited {
+            code: state.and_then(|state| state.exit_code).unwrap_or(-1),
+        },
+        Some(Status::CREATED | Status::EMPTY) | None => SeenState::Created,
+    })
+}
+
+/// Where a container's own ports answer, as the host sees it.
+async fn address(
+    client: &Client,
+    inspected: &ContainerInspectResponse,
+) -> Result<Option<IpAddr>, Fault> {
+    let Some(sibling) = network_mode(inspected).strip_prefix("container:") else {
+        return Ok(own_address(inspected));
+    };
+    match client.inspect_container(sibling, None).await {
+        Ok(sibling) => Ok(own_address(&sibling)),
+        Err(error) if status(&error) == Some(404) || is_stopped(&error) => Ok(None),
+        Err(error) => Err(fault(error)),
+    }
+}
+
+fn own_address(inspected: &ContainerInspectResponse) -> Option<IpAddr> {
+    let mode = network_mode(inspected);
+    if mode == "host" {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    let networks = inspected.network_settings.as_ref()?.networks.as_ref()?;
+    let main = networks.get(mode).and_then(endpoint_address);
+    main.or_else(|| networks.values().find_map(endpoint_address))
+}
+
+fn endpoint_address(endpoint: &EndpointSettings) -> Option<IpAddr> {
+    let parse = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok());
+    parse(&endpoint.ip_address).or_else(|| parse(&endpoint.global_ipv6_address))
+}
+
+fn network_mode(inspected: &ContainerInspectResponse) -> &str {
+    inspected
+        .host_config
+        .as_ref()
+        .and_then(|host| host.network_mode.as_deref())
+        .unwrap_or_default()
+}

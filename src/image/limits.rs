@@ -1,0 +1,30 @@
+//! The bounds that keep memory constant and stop an absurd archive early.
+//!
+//! Real images stay far below each of these; whatever is above is refused, never trimmed.
+
+/// Largest JSON document that is read: manifest, index, config. Bytes.
+pub const DOCUMENT: u64 = 4 << 20;
+/// Most bytes of JSON that one archive may make us read, all its documents together.
+pub const DOCUMENTS: u64 = 64 << 20;
+/// Most members of one archive, folders and extension headers included.
+pub const MEMBERS: usize = 20_000;
+/// Most images of one archive.
+pub const IMAGES: usize = 1_000;
+/// Most layers of one image; Docker's own limit is 125, containerd's 127.
+pub const LAYERS: usize = 127;
+/// Longest name of a member, bytes. The longest that any tool writes is 78.
+pub const NAME: usize = 255;
+/// Largest PAX extension header, bytes.
+pub const PAX: u64 = 64 << 10;
+/// Most bytes of padding after the archive's end mark.
+pub const PADDING: u64 = 1 << 20;
+/// Largest zstd window, as a power of two: 16 MiB, since the whole importer has 32 MiB.
+pub const ZSTD_WINDOW_LOG: u32 = 24;
+/// A streamed member up to this size may be a document and is put aside; a larger one can only be a layer.
+pub const SMALL: u64 = DOCUMENT;
+/// Size of the buffers that bytes move in.
+pub const BUFFER: usize = 256 << 10;
+/// zstd's level for layers that come uncompressed: its default, the best bytes for the time.
+pub const ZSTD_LEVEL: i32 = 3;
+/// Indexes may nest so deep; one level is what multi-platform images use.
+pub const INDEX_DEPTH: usize = 4;

@@ -1,0 +1,208 @@
+//! The preload folder: archives that are imported when the daemon starts, each of them once.
+//!
+//! A small record remembers what each archive came to. An archive is known again by size and time
+//! of change, and if only the time differs, by the digest of the whole file; a known one is not
+//! read. A refused one is not tried again until it changes. The record belongs inside the store
+//! ([`Store::preload_record`]): who loses the store has nothing to remember either. A known archive
+//! whose image has since been replaced or pruned stays known: a start must never bring back an
+//! older image under a name that has moved on.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::{Digest, Hasher};
+use super::error::{ImportError, StoreError};
+use super::import::{ImportOptions, Imported, Progress, Source, import};
+use super::limits;
+use super::store::{Store, to_json};
+
+/// What going through the preload folder came to.
+#[derive(Debug, Default)]
+pub struct Preloaded {
+    /// Archives that were imported now.
+    pub imported: Vec<(PathBuf, Imported)>,
+    /// Archives that were refused now, with the one line that says why.
+    pub refused: Vec<(PathBuf, String)>,
+    /// Archives that could not be imported for another reason; they are tried again next time.
+    pub failed: Vec<(PathBuf, ImportError)>,
+    /// Archives that were known and not read.
+    pub known: usize,
+    /// Of those, the ones that were refused before, with the reason.
+    pub still_refused: Vec<(PathBuf, String)>,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct Record {
+    version: u32,
+    archives: BTreeMap<String, Known>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    size: u64,
+    /// Time of change: seconds and nanoseconds.
+    changed: (i64, i64),
+    /// Of the whole file; of `index.json` for a folder.
+    digest: Digest,
+    /// Why it was refused, if it was.
+    refused: Option<String>,
+}
+
+const VERSION: u32 = 1;
+
+/// Imports every archive of `folder` that is not known yet. A folder that does not exist is empty.
+///
+/// An archive that fails does not stop the others. `record` is replaced only if something changed.
+pub fn preload(
+    store: &Store,
+    folder: &Path,
+    record: &Path,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Preloaded, StoreError> {
+    let mut remembered = read(record);
+    let mut seen = BTreeMap::new();
+    let mut result = Preloaded::default();
+    for (name, path) in archives(folder)? {
+        let known = remembered.archives.remove(&name);
+        match one(
+            store,
+            &path,
+            known.as_ref(),
+            &remembered.archives,
+            options,
+            progress,
+        ) {
+            Ok(Outcome::Known(known)) => {
+                result.known += 1;
+                if let Some(reason) = &known.refused {
+                    result.still_refused.push((path, reason.clone()));
+                }
+                seen.insert(name, known);
+            }
+            Ok(Outcome::New(known, Ok(imported))) => {
+                result.imported.push((path, imported));
+                seen.insert(name, known);
+            }
+            Ok(Outcome::New(known, Err(reason))) => {
+                result.refused.push((path, reason));
+                seen.insert(name, known);
+            }
+            Err(error) => result.failed.push((path, error)),
+        }
+    }
+    let fresh = Record {
+        version: VERSION,
+        archives: seen,
+    };
+    let bytes = to_json(&fresh, record)?;
+    if !fs::read(record).is_ok_and(|old| old == bytes) {
+        let _lock = store.lock()?;
+        store.replace(record, &bytes)?;
+    }
+    Ok(result)
+}
+
+enum Outcome {
+    Known(Known),
+    New(Known, Result<Imported, String>),
+}
+
+fn one(
+    store: &Store,
+    path: &Path,
+    known: Option<&Known>,
+    others: &BTreeMap<String, Known>,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Outcome, ImportError> {
+    let failed = |source: io::Error| ImportError::Read {
+        archive: path.display().to_string(),
+        source,
+    };
+    // A layout's index names everything else by digest.
+    let witness = if path.is_dir() {
+        path.join("index.json")
+    } else {
+        path.to_owned()
+    };
+    let mut file = File::open(&witness).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    let (size, changed) = (meta.size(), (meta.mtime(), meta.mtime_nsec()));
+    if let Some(known) = known.filter(|known| known.size == size && known.changed == changed) {
+        return Ok(Outcome::Known(known.clone()));
+    }
+    let (digest, _) = digest(&mut file).map_err(failed)?;
+    let same = |known: &&Known| known.size == size && known.digest == digest;
+    if let Some(known) = known.filter(same).or_else(|| others.values().find(same)) {
+        return Ok(Outcome::Known(Known {
+            changed,
+            ..known.clone()
+        }));
+    }
+    let mut now = Known {
+        size,
+        changed,
+        digest,
+        refused: None,
+    };
+    match import(store, Source::Path(path), options, progress) {
+        Ok(imported) => Ok(Outcome::New(now, Ok(imported))),
+        Err(ImportError::Refused(reason) | ImportError::Usage(reason)) => {
+            now.refused = Some(reason.clone());
+            Ok(Outcome::New(now, Err(reason)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn digest(file: &mut File) -> io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; limits::BUFFER];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Forgotten rather than failed: without a record each archive is read once more, and most layers are known.
+fn read(path: &Path) -> Record {
+    fs::read(path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
+        .filter(|record| record.version == VERSION)
+        .unwrap_or_default()
+}
+
+/// The archives in a folder, in the order of their names.
+fn archives(folder: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::io("read", folder)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(StoreError::io("read", folder))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let archive = [".tar", ".tar.gz", ".tgz", ".tar.zst"]
+            .iter()
+            .any(|ending| name.ends_with(ending));
+        if archive && path.is_file() || path.join("index.json").is_file() {
+            found.push((name.to_owned(), path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}

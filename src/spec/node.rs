@@ -1,0 +1,165 @@
+//! `node.toml`: what belongs to the node's owner.
+//!
+//! Every key has a default, and so has the file. The environment is not looked
+//! at here.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::cx::Cx;
+use super::mounts;
+use super::names;
+use super::read;
+use super::tree::{Item, Table};
+use super::types::{Node, Ready};
+
+const TABLES: [&str; 4] = ["engine", "store", "escalation", "systemd"];
+const ESCALATION: [&str; 6] = [
+    "restarts",
+    "recreates",
+    "withholds",
+    "backoff_base",
+    "backoff_max",
+    "stable",
+];
+
+/// Delays of the ladder: above what a loop could tell apart, below what an owner would wait for.
+const DELAYS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
+
+/// Reads the file's table.
+pub fn read(cx: &mut Cx, table: &Table) -> Node {
+    let mut node = Node::default();
+    for (key, item) in &table.entries {
+        let name = key.name.as_str();
+        if !TABLES.contains(&name) {
+            if names::WORKLOAD_KEYS.contains(&name) {
+                cx.error(&key.at, format!("`{name}` belongs in workload.toml"));
+            } else {
+                read::unknown_key(cx, key, "node.toml", &TABLES);
+            }
+            continue;
+        }
+        let example = format!("[{name}]");
+        let Some(table) = read::table(cx, item, name, &example) else {
+            continue;
+        };
+        match name {
+            "engine" => engine(cx, &mut node, table),
+            "store" => store(cx, &mut node, table),
+            "escalation" => escalation(cx, &mut node, table),
+            _ => systemd(cx, &mut node, table),
+        }
+    }
+    node
+}
+
+fn engine(cx: &mut Cx, node: &mut Node, table: &Table) {
+    for (key, item) in &table.entries {
+        if key.name == "socket" {
+            node.engine_socket = socket(cx, item);
+        } else {
+            read::unknown_key(cx, key, "[engine]", &["socket"]);
+        }
+    }
+}
+
+fn socket(cx: &mut Cx, item: &Item) -> Option<PathBuf> {
+    let text = read::text(cx, item, "socket")?;
+    let hint = match text.split_once("://") {
+        Some(("unix", path)) => match mounts::clean(path) {
+            Some(path) if path != "/" => return Some(path.into()),
+            Some(_) | None => "an absolute path: \"unix:///run/docker.sock\"".to_owned(),
+        },
+        Some(("tcp" | "http" | "https" | "ssh", _)) => {
+            "monopod supervises the node it runs on: \"unix:///run/docker.sock\"".to_owned()
+        }
+        None if text.starts_with('/') => format!("write \"unix://{text}\""),
+        Some(_) | None => "for example \"unix:///run/docker.sock\"".to_owned(),
+    };
+    cx.error(&item.at, format!("`{text}` is no unix socket"))
+        .hint(hint);
+    None
+}
+
+fn store(cx: &mut Cx, node: &mut Node, table: &Table) {
+    for (key, item) in &table.entries {
+        match key.name.as_str() {
+            "keep" => {
+                if let Some(keep) = read::boolean(cx, item, "keep") {
+                    node.store.keep = keep;
+                }
+            }
+            "max_image_size" => {
+                if let Some(size) = read::size(cx, item, "max_image_size", 1 << 20) {
+                    node.store.max_image_size = size;
+                }
+            }
+            _ => read::unknown_key(cx, key, "[store]", &["keep", "max_image_size"]),
+        }
+    }
+}
+
+fn escalation(cx: &mut Cx, node: &mut Node, table: &Table) {
+    let escalation = &mut node.escalation;
+    for (key, item) in &table.entries {
+        let name = key.name.as_str();
+        let count = match name {
+            "restarts" => Some(&mut escalation.restarts),
+            "recreates" => Some(&mut escalation.recreates),
+            "withholds" => Some(&mut escalation.withholds),
+            _ => None,
+        };
+        if let Some(count) = count {
+            if let Some(value) = read::small_integer(cx, item, name, 0..=1000) {
+                *count = value;
+            }
+            continue;
+        }
+        let delay = match name {
+            "backoff_base" => &mut escalation.backoff_base,
+            "backoff_max" => &mut escalation.backoff_max,
+            "stable" => &mut escalation.stable,
+            _ => {
+                read::unknown_key(cx, key, "[escalation]", &ESCALATION);
+                continue;
+            }
+        };
+        if let Some(value) = read::duration(cx, item, name, DELAYS) {
+            *delay = value;
+        }
+    }
+    if escalation.backoff_base > escalation.backoff_max {
+        let written = table
+            .entry("backoff_base")
+            .or_else(|| table.entry("backoff_max"));
+        if let Some((key, item)) = written {
+            cx.error(&item.at, "`backoff_base` is above `backoff_max`")
+                .hint(format!(
+                    "the delay begins at {} and doubles up to {}: change `{}`",
+                    super::units::show_duration(escalation.backoff_base),
+                    super::units::show_duration(escalation.backoff_max),
+                    key.name
+                ));
+        }
+    }
+}
+
+fn systemd(cx: &mut Cx, node: &mut Node, table: &Table) {
+    for (key, item) in &table.entries {
+        if key.name != "ready" {
+            read::unknown_key(cx, key, "[systemd]", &["ready"]);
+            continue;
+        }
+        match item.as_str() {
+            Some("healthy") => node.ready = Ready::Healthy,
+            Some("running") => node.ready = Ready::Running,
+            _ => {
+                cx.error(&item.at, "`ready` must be \"healthy\" or \"running\"")
+                    .hint(
+                        "what READY=1 waits for: the first Healthy of every container, or its process",
+                    );
+            }
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Where the daemon's words go: the journal with its fields where there is one, else plain lines to stderr.
+//!
+//! It holds the one table of `MESSAGE_ID`s. It must never log anything on its
+//! own, and never send an app's text where it could pass for a field or a line
+//! of monopod's.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber, error, info, warn};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::core::api::{Report, ReportKind};
+use crate::probe::tame;
+
+/// Most characters of one plain line.
+const LINE_MAX: usize = 2000;
+
+/// Where the words go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// The journal, with fields.
+    Journal,
+    /// Plain lines to stderr.
+    Stderr,
+}
+
+/// Directs everything that is logged from here on, once per process; a second call changes nothing.
+///
+/// The journal is used if systemd has connected stderr to it, so that a daemon in a terminal speaks
+/// to the terminal. Debug messages are shown only if `verbose`. On a terminal, lines have the time.
+pub fn init(verbose: bool) -> Sink {
+    let level = if verbose {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::INFO
+    };
+    let stderr = io::stderr();
+    let stream = std::env::var("JOURNAL_STREAM").ok();
+    if is_stream(stream.as_deref(), &stderr)
+        && let Ok(layer) = tracing_journald::layer()
+    {
+        let layer = layer
+            .with_field_prefix(None)
+            .with_syslog_identifier("monopod".to_owned())
+            .with_priority_mappings(PriorityMappings {
+                info: Priority::Informational,
+                debug: Priority::Debug,
+                ..PriorityMappings::new()
+            });
+        // An error says that there is a subscriber already; so it stays.
+        let _ = tracing_subscriber::registry()
+            .with(level)
+            .with(layer)
+            .try_init();
+        return Sink::Journal;
+    }
+    let plain = Plain {
+        timed: stderr.is_terminal(),
+    };
+    let layer = tracing_subscriber::fmt::layer()
+        .event_format(plain)
+        .with_writer(io::stderr);
+    let _ = tracing_subscriber::registry()
+        .with(level)
+        .with(layer)
+        .try_init();
+    Sink::Stderr
+}
+
+/// Whether `file` is what `JOURNAL_STREAM` (`DEVICE:INODE`) names.
+fn is_stream(stream: Option<&str>, file: impl AsFd) -> bool {
+    let Some((device, inode)) = stream.and_then(|stream| stream.split_once(':')) else {
+        return false;
+    };
+    nix::sys::stat::fstat(file)
+        .is_ok_and(|stat| device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
+}
+
+/// Logs a transition, at the level and with the `MESSAGE_ID` of its kind.
+pub fn report(report: &Report) {
+    let (level, id) = entry(report.kind);
+    let container = report.role.as_ref().map(crate::spec::types::Role::as_str);
+    let text = report.text.as_str();
+    // A field that is None is not sent at all. The journal's layer takes the names as they are.
+    if level == Level::ERROR {
+        error!(MESSAGE_ID = id, MONOPOD_CONTAINER = container, "{text}");
+    } else if level == Level::WARN {
+        warn!(MESSAGE_ID = id, MONOPOD_CONTAINER = container, "{text}");
+    } else {
+        info!(MESSAGE_ID = id, MONOPOD_CONTAINER = container, "{text}");
+    }
+}
+
+/// The `MESSAGE_ID` of a kind of transition: 128 bits, lower-case hex. It never changes.
+pub fn message_id(kind: ReportKind) -> &'static str {
+    entry(kind).1
+}
+
+/// The table. A transition is a warning if someone should look at it one day, and an error if
+/// monopod cannot mend it alone.
+fn entry(kind: ReportKind) -> (Level, &'static str) {
+    use ReportKind as K;
+    match kind {
+        K::Adopted => (Level::INFO, "98abb731cef04b64986d77289cc64703"),
+        K::Created => (Level::INFO, "0728ea88c86b44e59c405bb30afde658"),
+        K::Started => (Level::INFO, "fe95a44e4c5c480ea338a329970a7c27"),
+        K::Exited => (Level::INFO, "85c165e78c644c26babf4b32eeeb7bd5"),
+        K::Healthy => (Level::INFO, "c931f4e1bd114412a3e847def2b16809"),
+        K::Unhealthy => (Level::WARN, "0c864a9878ac4ada9ac0272b3b7f6c93"),
+        K::Unknown => (Level::WARN, "a2cf10322f844483abfb76c53aca1694"),
+        K::Restarting => (Level::WARN, "6942fbd93cba4bc3b2ddcea75ec02ee0"),
+        K::Recreating => (Level::WARN, "78399016da6a4ecca918e3ec35df080d"),
+        K::Removed => (Level::INFO, "362b6a91d946452f95e77a821b3044ca"),
+        K::ImageMissing => (Level::ERROR, "727b2fc62e954f7d8595c6dfb6e4b47e"),
+        K::EngineSilent => (Level::ERROR, "e2e1d5baab3845cab74ecc65ff808478"),
+        K::EngineBack => (Level::INFO, "dc8029170e924687afdf81ba1fa0d11c"),
+        K::EngineRefused => (Level::ERROR, "358114abc3754cac9b4cf9001b00bec1"),
+        K::WatchdogWithheld => (Level::ERROR, "993a3c0221a6474aaf0b04f34e42d10e"),
+        K::SafeState => (Level::ERROR, "902c8994d3e64802ac236a4b93b4634e"),
+        K::Recovered => (Level::INFO, "b3b0bcc152eb408eadd3dbcdbda8b3d0"),
+        K::LedgerFailed => (Level::ERROR, "c45c21bab9564bd9841f385312ad0dde"),
+        K::Reloaded => (Level::INFO, "a7efb9c615e0494caabdb0f8c81a106b"),
+        K::RestartAsked => (Level::INFO, "8c0e77c2ef6f44a9b18836632b79bd79"),
+        K::Stopping => (Level::INFO, "7e19f76f3083432880a38fd6e9b6e0cc"),
+    }
+}
+
+/// Plain lines: `LEVEL text field=value`, after the time on a terminal. What only the journal can
+/// search by is left out: the text says it too.
+struct Plain {
+    timed: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if self.timed {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let second = now.map_or(0, |now| now.as_secs()) % 86400;
+            let (hour, minute) = (second / 3600, second / 60 % 60);
+            write!(writer, "{hour:02}:{minute:02}:{:02}Z ", second % 60)?;
+        }
+        let mut line = Line::default();
+        event.record(&mut line);
+        let text = tame(&format!("{}{}", line.message, line.fields), LINE_MAX);
+        writeln!(writer, "{} {text}", event.metadata().level())
+    }
+}
+
+/// An event's message and fields as text.
+#[derive(Default)]
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Line {
+    fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = match field.name() {
+            "message" => self.message.write_fmt(value),
+            "MESSAGE_ID" | "MONOPOD_CONTAINER" => Ok(()),
+            name => write!(self.fields, " {name}={value}"),
+        };
+    }
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format_args!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::UnixDatagram;
+    use std::process::{Command, Output};
+
+    use super::*;
+    use crate::spec::types::Role;
+
+    /// The kind after this one; every kind is reached from the first.
+    fn next(kind: ReportKind) -> Option<ReportKind> {
+        use ReportKind as K;
+        Some(match kind {
+            K::Adopted => K::Created,
+            K::Created => K::Started,
+            K::Started => K::Exited,
+            K::Exited => K::Healthy,
+            K::Healthy => K::Unhealthy,
+            K::Unhealthy => K::Unknown,
+            K::Unknown => K::Restarting,
+            K::Restarting => K::Recreating,
+            K::Recreating => K::Removed,
+            K::Removed => K::ImageMissing,
+            K::ImageMissing => K::EngineSilent,
+            K::EngineSilent => K::EngineBack,
+            K::EngineBack => K::EngineRefused,
+            K::EngineRefused => K::WatchdogWithheld,
+            K::WatchdogWithheld => K::SafeState,
+            K::SafeState => K::Recovered,
+            K::Recovered => K::LedgerFailed,
+            K::LedgerFailed => K::Reloaded,
+            K::Reloaded => K::RestartAsked,
+            K::RestartAsked => K::Stopping,
+            K::Stopping => return None,
+        })
+    }
+
+    #[test]
+    fn every_kind_has_a_message_id_of_its_own() {
+        let kinds: Vec<_> =
+            std::iter::successors(Some(ReportKind::Adopted), |kind| next(*kind)).collect();
+        let ids: BTreeSet<_> = kinds.iter().map(|kind| message_id(*kind)).collect();
+        assert_eq!(ids.len(), kinds.len());
+        for id in ids {
+            assert_eq!(id.len(), 32, "{id}");
+            assert!(
+                id.bytes()
+                    .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)),
+                "{id}"
+            );
+            // Random ones: version 4 of RFC 9562, as `journalctl --new-id128` makes them.
+            assert_eq!(id.as_bytes()[12], b'4', "{id}");
+            assert!(b"89ab".contains(&id.as_bytes()[16]), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_journal_is_known_by_device_and_inode() {
+        let file = tempfile::tempfile().unwrap();
+        let (device, inode) = identity(&file);
+        let right = format!("{device}:{inode}");
+        let table = [
+            (Some(right.clone()), true),
+            (Some(format!("{device}:{}", inode + 1)), false),
+            (Some(format!("{}:{inode}", device + 1)), false),
+            (Some(format!("{device}")), false),
+            (Some(format!("{right}:")), false),
+            (Some(String::new()), false),
+            (None, false),
+        ];
+        for (stream, expected) in table {
+            assert_eq!(is_stream(stream.as_deref(), &file), expected, "{stream:?}");
+        }
+    }
+
+    fn identity(file: &File) -> (u64, u64) {
+        let metadata = file.metadata().unwrap();
+        (metadata.dev(), metadata.ino())
+    }
+
+    const AGAIN: &str = "MONOPOD_TEST_JOURNAL";
+
+    /// Says the same three things wherever they go.
+    fn speak() {
+        report(&Report {
+            role: Some(Role::new("app")),
+            kind: ReportKind::Unhealthy,
+            text: "app is unhealthy: 503\nPRIORITY=0".to_owned(),
+        });
+        report(&Report {
+            role: None,
+            kind: ReportKind::Stopping,
+            text: "stopping".to_owned(),
+        });
+        tracing::debug!("not shown");
+        tracing::error!(attempt = 3, reason = "x", "odd");
+    }
+
+    /// This test runs itself again, with a pipe as stderr.
+    #[test]
+    fn plain_lines_to_stderr() {
+        if std::env::var_os(AGAIN).is_some() {
+            assert_eq!(init(false), Sink::Stderr);
+            speak();
+            return;
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "systemd::journal::tests::plain_lines_to_stderr"])
+            .env(AGAIN, "1")
+            .env_remove("JOURNAL_STREAM")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(
+            String::from_utf8(output.stderr).unwrap(),
+            "WARN app is unhealthy: 503 PRIORITY=0\nINFO stopping\nERROR odd attempt=3 reason=x\n"
+        );
+    }
+
+    /// The journal's socket has a fixed path: this test runs itself again in a mount namespace
+    /// that has a `/run` of its own, with a socket of the test's there.
+    #[test]
+    fn fields_to_the_journal() {
+        if std::env::var_os(AGAIN).is_some() {
+            hear();
+            return;
+        }
+        let stderr = tempfile::NamedTempFile::new().unwrap();
+        let (device, inode) = identity(stderr.as_file());
+        let Some(output) = in_a_run_of_its_own(
+            "systemd::journal::tests::fields_to_the_journal",
+            stderr.as_file(),
+            &format!("{device}:{inode}"),
+        ) else {
+            return;
+        };
+        let words = std::fs::read_to_string(stderr.path()).unwrap();
+        assert!(output.status.success(), "{output:?}\n{words}");
+    }
+
+    fn in_a_run_of_its_own(test: &str, stderr: &File, stream: &str) -> Option<Output> {
+        const REFUSED: i32 = 77;
+        let script = format!(
+            "mount -t tmpfs none /run && mkdir -p /run/systemd/journal || exit {REFUSED}\n\
+             exec \"$0\" --exact {test}"
+        );
+        let output = Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .arg(std::env::current_exe().unwrap())
+            .env(AGAIN, "1")
+            .env("JOURNAL_STREAM", stream)
+            .stderr(stderr.try_clone().unwrap())
+            .output()
+            .unwrap();
+        if output.status.code() == Some(REFUSED) || !nix::unistd::geteuid().is_root() {
+            println!("skipped: a mount namespace needs root");
+            return None;
+        }
+        Some(output)
+    }
+
+    fn hear() {
+        let journal = UnixDatagram::bind("/run/systemd/journal/socket").unwrap();
+        journal.set_nonblocking(true).unwrap();
+        assert_eq!(init(false), Sink::Journal);
+        speak();
+        let mut buffer = [0; 4096];
+        let mut entries = Vec::new();
+        while let Ok(length) = journal.recv(&mut buffer) {
+            entries.push(fields(&buffer[..length]));
+        }
+        let field = |entry: usize, name: &str| entries[entry].get(name).map(String::as_str);
+        // The first is empty: it asks whether anyone is there.
+        assert_eq!(entries.len(), 4, "{entries:?}");
+        assert_eq!(
+            field(1, "MESSAGE"),
+            Some("app is unhealthy: 503\nPRIORITY=0")
+        );
+        assert_eq!(field(1, "PRIORITY"), Some("4"));
+        assert_eq!(field(1, "MONOPOD_CONTAINER"), Some("app"));
+        assert_eq!(
+            field(1, "MESSAGE_ID"),
+            Some(message_id(ReportKind::Unhealthy))
+        );
+        assert_eq!(field(1, "SYSLOG_IDENTIFIER"), Some("monopod"));
+        assert_eq!(field(2, "PRIORITY"), Some("6"));
+        assert_eq!(
+            field(2, "MESSAGE_ID"),
+            Some(message_id(ReportKind::Stopping))
+        );
+        assert_eq!(field(2, "MONOPOD_CONTAINER"), None);
+        assert_eq!(field(3, "PRIORITY"), Some("3"));
+        assert_eq!(field(3, "ATTEMPT"), Some("3"));
+        assert_eq!(field(3, "MESSAGE_ID"), None);
+    }
+
+    /// One entry of the journal's native protocol.
+    fn fields(mut entry: &[u8]) -> BTreeMap<String, String> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let mut fields = BTreeMap::new();
+        while let Some(end) = entry.iter().position(|&b| b == b'\n') {
+            let (line, rest) = entry.split_at(end);
+            let rest = &rest[1..];
+            if let Some(equals) = line.iter().position(|&b| b == b'=') {
+                fields.insert(text(&line[..equals]), text(&line[equals + 1..]));
+                entry = rest;
+            } else {
+                let (length, rest) = rest.split_first_chunk().unwrap();
+                let length = usize::try_from(u64::from_le_bytes(*length)).unwrap();
+                let twice = fields.insert(text(line), text(&rest[..length]));
+                assert_eq!(twice, None);
+                entry = &rest[length + 1..];
+            }
+        }
+        fields
+    }
+}

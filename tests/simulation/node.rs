@@ -1,0 +1,991 @@
+//! A simulated node: an engine, containers, systemd's watchdog, disk, and time that jumps from event to event.
+//!
+//! It executes the supervisor's actions as the shell does, and answers as a real node may: late, wrongly, or never.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use monopod::core::api::{
+    Action, Answer, Call, Desired, Event, Fault, Notify, OpId, Outcome, Parting, ReportKind,
+    Running, Seen, SeenState,
+};
+use monopod::core::ladder::Rung;
+use monopod::core::ledger::{self, Durable, Volatile};
+use monopod::core::supervisor::{Config, Supervisor};
+use monopod::core::time::Time;
+use monopod::spec::types::{Escalation, Health, Healthcheck, Probe, Ready, Role, Target, Timing};
+
+/// systemd's TimeoutStartSec= in the simulation.
+const START: Duration = Duration::from_secs(90);
+
+/// systemd's WatchdogSec= in the simulation.
+pub const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// What may befall a node.
+#[derive(Clone, Debug)]
+pub enum Blow {
+    /// `kill -9` of a container's process.
+    Kill(usize),
+    /// The container's process ends this soon (ms) after each start, for the next so many starts.
+    CrashLoop(usize, u64, u32),
+    /// Its probe fails for so long (s).
+    Sick(usize, u64),
+    /// Its probe cannot be asked for so long (s).
+    Unaskable(usize, u64),
+    /// Its probe never answers (the shell broke its promise), once.
+    ProbeLost(usize),
+    /// The engine answers nothing for so long (s); what it was told before may or may not take effect.
+    EngineHangs(u64, bool),
+    /// The engine refuses the next so many calls that change something.
+    EngineRefuses(u32),
+    /// Answers take so long (ms) from now on.
+    EngineSlow(u64),
+    /// The daemon is killed after so many further actions.
+    DaemonKilled(usize),
+    /// The node loses power and boots again: `/run` is empty, nothing runs.
+    PowerCut,
+    /// The image disappears from engine and store for so long (s).
+    ImageGone(u64),
+    /// The disk of the ledger is full for so long (s).
+    DiskFull(u64),
+    /// The daemon is woken for nothing, with a clock that seems to have gone back so far (ms).
+    ClockBack(u64),
+    /// Someone stops a container behind monopod's back.
+    StoppedByHand(usize),
+    /// Someone removes a container behind monopod's back.
+    RemovedByHand(usize),
+    /// Root asks for a restart of one, or of all.
+    RestartAsked(Option<usize>),
+    /// The files change: this variant of the workload is loaded.
+    Reload(u8),
+    /// The daemon is told to leave, and started anew.
+    DaemonRestart,
+    /// There is no pidfd for the processes that start from now on.
+    NoPidfd,
+}
+
+#[derive(Clone, Debug)]
+struct Container {
+    id: String,
+    name: String,
+    role: Role,
+    hash: String,
+    state: SeenState,
+    /// Not made by monopod: it must stay as it is.
+    stranger: bool,
+}
+
+#[derive(Debug)]
+enum Due {
+    /// A call takes effect in the engine, and its answer goes to the daemon that made it.
+    Effect(u64, OpId, Call),
+    /// A message reaches the daemon of this generation.
+    Deliver(u64, Event),
+    /// A process ends.
+    End(String, u32),
+    /// The next blow of the story.
+    Blow(usize),
+    /// systemd looks whether the watchdog was fed.
+    Watchdog(u64),
+    /// systemd starts the daemon.
+    Boot,
+}
+
+/// A node, and the record of what happened on it.
+pub struct Node {
+    now: Duration,
+    queue: BinaryHeap<Reverse<(Duration, u64)>>,
+    due: BTreeMap<u64, Due>,
+    sequence: u64,
+    daemon: Option<Supervisor>,
+    generation: u64,
+    seed: u64,
+    variant: u8,
+    containers: Vec<Container>,
+    next_id: u32,
+    loops: BTreeMap<Role, (u64, u32)>,
+    sick: BTreeMap<Role, Duration>,
+    unaskable: BTreeMap<Role, Duration>,
+    probes_lost: BTreeMap<Role, u32>,
+    hangs_until: Duration,
+    hang_takes_effect: bool,
+    refusals: u32,
+    latency: u64,
+    image_gone_until: Duration,
+    disk_full_until: Duration,
+    pidfds: bool,
+    kill_after: Option<usize>,
+    disk: Option<String>,
+    run: Volatile,
+    ready: bool,
+    fed: Duration,
+    start_by: Duration,
+    /// The daemon of this generation knows for certain that a role has no container.
+    known_absent: BTreeMap<Role, bool>,
+    calls: BTreeMap<OpId, Call>,
+    answered_failures: u32,
+    blows: Vec<(Duration, Blow)>,
+    /// What happened, line by line, if it is told.
+    pub story: Vec<String>,
+    /// Whether it is told.
+    pub telling: bool,
+    /// Durable writes.
+    pub writes: u32,
+    /// How often the daemon took an event.
+    pub steps: u64,
+}
+
+fn roles() -> [Role; 2] {
+    [Role::new("broker"), Role::new("app")]
+}
+
+fn escalation() -> Escalation {
+    Escalation {
+        restarts: 3,
+        recreates: 2,
+        withholds: 2,
+        stable: Duration::from_secs(300),
+        ..Escalation::default()
+    }
+}
+
+/// The workload in its variants: 0 as it was first, 1 with another image and probe, 2 without the broker.
+pub fn workload(variant: u8) -> Vec<Desired> {
+    let [broker, app] = roles();
+    let timing = Timing {
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(2),
+        retries: if variant == 1 { 2 } else { 3 },
+        ..Timing::default()
+    };
+    let health = Healthcheck::Own(Health {
+        probe: Probe::Tcp(Target::Own(80)),
+        timing,
+    });
+    let one = |role: &Role, depends_on| Desired {
+        role: role.clone(),
+        hash: format!("{role}-{}", u8::from(variant == 1)),
+        image: "example/image:1".to_owned(),
+        image_id: Some("sha256:1".to_owned()),
+        healthcheck: health.clone(),
+        grace: Duration::from_secs(5),
+        depends_on,
+        network_of: None,
+    };
+    let mut all = Vec::new();
+    if variant != 2 {
+        all.push(one(&broker, BTreeMap::new()));
+        all.push(one(
+            &app,
+            BTreeMap::from([(broker, monopod::spec::types::Condition::Healthy)]),
+        ));
+    } else {
+        all.push(one(&app, BTreeMap::new()));
+    }
+    all
+}
+
+impl Node {
+    /// A node on which `blows` will fall, each so long after the one before. `remains` are containers from earlier days.
+    pub fn new(seed: u64, remains: &[(bool, bool, bool)], blows: &[(u64, Blow)]) -> Self {
+        let mut node = Self {
+            now: Duration::from_secs(30),
+            queue: BinaryHeap::new(),
+            due: BTreeMap::new(),
+            sequence: 0,
+            daemon: None,
+            generation: 0,
+            seed,
+            variant: 0,
+            containers: Vec::new(),
+            next_id: 1,
+            loops: BTreeMap::new(),
+            sick: BTreeMap::new(),
+            unaskable: BTreeMap::new(),
+            probes_lost: BTreeMap::new(),
+            hangs_until: Duration::ZERO,
+            hang_takes_effect: false,
+            refusals: 0,
+            latency: 20,
+            image_gone_until: Duration::ZERO,
+            disk_full_until: Duration::ZERO,
+            pidfds: true,
+            kill_after: None,
+            disk: None,
+            run: Volatile::default(),
+            ready: false,
+            fed: Duration::ZERO,
+            start_by: Duration::ZERO,
+            known_absent: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            answered_failures: 0,
+            blows: Vec::new(),
+            story: Vec::new(),
+            telling: false,
+            writes: 0,
+            steps: 0,
+        };
+        node.containers.push(Container {
+            id: "stranger".to_owned(),
+            name: "stranger".to_owned(),
+            role: Role::new("app"),
+            hash: "app-0".to_owned(),
+            state: SeenState::Running(Running {
+                pid: 7,
+                address: None,
+            }),
+            stranger: true,
+        });
+        for (index, (runs, fits, renamed)) in remains.iter().enumerate() {
+            let role = roles()[index % 2].clone();
+            let prefix = if *renamed { "oldname" } else { "work" };
+            let name = format!("{prefix}-{role}");
+            if node
+                .containers
+                .iter()
+                .any(|other| other.name == name || (other.role == role && !other.stranger && *runs))
+            {
+                continue;
+            }
+            let id = node.fresh_id();
+            let state = if *runs {
+                SeenState::Running(Running {
+                    pid: 1000 + node.next_id,
+                    address: None,
+                })
+            } else {
+                SeenState::Exited { code: 0 }
+            };
+            let hash = if *fits {
+                format!("{role}-0")
+            } else {
+                "other".to_owned()
+            };
+            node.containers.push(Container {
+                id,
+                name,
+                role,
+                hash,
+                state,
+                stranger: false,
+            });
+        }
+        let mut at = node.now;
+        for (index, (gap, blow)) in blows.iter().enumerate() {
+            at += Duration::from_millis(*gap);
+            node.blows.push((at, blow.clone()));
+            node.at(at, Due::Blow(index));
+        }
+        node.at(node.now, Due::Boot);
+        node
+    }
+
+    /// When the last blow falls.
+    pub fn last_blow(&self) -> Duration {
+        let long = self.blows.iter().map(|(at, blow)| {
+            *at + match blow {
+                Blow::Sick(_, span)
+                | Blow::Unaskable(_, span)
+                | Blow::EngineHangs(span, _)
+                | Blow::ImageGone(span)
+                | Blow::DiskFull(span) => Duration::from_secs(*span),
+                _ => Duration::ZERO,
+            }
+        });
+        long.max().unwrap_or(self.now)
+    }
+
+    /// Runs until `end`, checking what must always hold after each event.
+    pub fn run_until(&mut self, end: Duration) -> Result<(), String> {
+        loop {
+            let next_due = self.queue.peek().map(|Reverse((at, _))| *at);
+            let deadline = self
+                .daemon
+                .as_ref()
+                .and_then(Supervisor::deadline)
+                .map(|time| time.0);
+            let next = match (next_due, deadline) {
+                (Some(due), Some(deadline)) => due.min(deadline),
+                (Some(at), None) | (None, Some(at)) => at,
+                (None, None) => end,
+            };
+            if next > end {
+                self.now = end;
+                return Ok(());
+            }
+            self.now = self.now.max(next);
+            if next_due == Some(next) {
+                let Some(Reverse((_, key))) = self.queue.pop() else {
+                    continue;
+                };
+                if let Some(due) = self.due.remove(&key) {
+                    self.happen(due)?;
+                }
+            } else {
+                self.deliver(self.generation, Event::Tick)?;
+            }
+            self.check()?;
+            if self.steps > 200_000 {
+                return Err("the daemon is awake without end".to_owned());
+            }
+        }
+    }
+
+    /// Whatever was wrong with the engine and the containers is over.
+    pub fn mend(&mut self) {
+        self.loops.clear();
+        self.refusals = 0;
+        self.latency = 20;
+    }
+
+    /// Everything that should run runs and is healthy, and the ladder is not used up.
+    pub fn well(&self) -> Result<(), String> {
+        let Some(daemon) = &self.daemon else {
+            return Err("no daemon runs".to_owned());
+        };
+        for desired in workload(self.variant) {
+            let mine = self.containers.iter().find(|container| {
+                !container.stranger
+                    && container.role == desired.role
+                    && container.hash == desired.hash
+                    && matches!(container.state, SeenState::Running(_))
+            });
+            if mine.is_none() {
+                return Err(format!(
+                    "{} does not run as it should: {:?}",
+                    desired.role,
+                    daemon.view()
+                ));
+            }
+        }
+        if daemon.verdict() != monopod::core::health::Verdict::Healthy {
+            return Err(format!("not healthy: {:?}", daemon.view()));
+        }
+        if daemon.view().rung != Rung::Foot {
+            return Err(format!(
+                "the ladder does not come down: {:?}",
+                daemon.view()
+            ));
+        }
+        if self
+            .containers
+            .iter()
+            .filter(|container| !container.stranger)
+            .count()
+            != workload(self.variant).len()
+        {
+            return Err(format!("containers are left over: {:?}", self.containers));
+        }
+        Ok(())
+    }
+
+    /// How many actions the daemon takes in `span`, by kind, with nothing happening.
+    pub fn idle_actions(&mut self, span: Duration) -> Result<BTreeMap<&'static str, u32>, String> {
+        let from = self.story.len();
+        self.run_until(self.now + span)?;
+        let mut counts = BTreeMap::new();
+        for line in &self.story[from..] {
+            for word in [
+                "Persist", "Record", "Status", "Report", "Engine(", "Watchdog", "Probe",
+            ] {
+                if line.contains("-> ") && line.contains(word) {
+                    *counts.entry(word).or_insert(0) += 1;
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    fn fresh_id(&mut self) -> String {
+        self.next_id += 1;
+        format!("id{}", self.next_id)
+    }
+
+    fn at(&mut self, time: Duration, due: Due) {
+        self.sequence += 1;
+        self.queue.push(Reverse((time, self.sequence)));
+        self.due.insert(self.sequence, due);
+    }
+
+    /// Adds a line to the story, if anybody wants to hear it: telling costs more than happening.
+    fn tell(&mut self, line: impl FnOnce() -> String) {
+        if self.telling {
+            let now = self.now.as_secs_f64();
+            self.story.push(format!("{now:>10.3} {}", line()));
+        }
+    }
+
+    fn happen(&mut self, due: Due) -> Result<(), String> {
+        match due {
+            Due::Effect(generation, op, call) => {
+                self.effect(generation, op, &call);
+                Ok(())
+            }
+            Due::Deliver(generation, event) => self.deliver(generation, event),
+            Due::End(id, pid) => {
+                self.end(&id, pid, 137);
+                Ok(())
+            }
+            Due::Blow(index) => {
+                let blow = self.blows[index].1.clone();
+                self.tell(|| format!("BLOW {blow:?}"));
+                self.fall(blow)
+            }
+            Due::Watchdog(generation) => {
+                self.watchdog(generation);
+                Ok(())
+            }
+            Due::Boot => self.boot(),
+        }
+    }
+
+    fn boot(&mut self) -> Result<(), String> {
+        self.generation += 1;
+        self.kill_after = None;
+        self.ready = false;
+        self.fed = self.now;
+        self.start_by = self.now + START;
+        self.known_absent.clear();
+        self.calls.clear();
+        let durable = match &self.disk {
+            None => Durable::default(),
+            Some(text) => ledger::decode(text).map_err(|error| format!("torn ledger: {error}"))?,
+        };
+        let config = Config {
+            escalation: escalation(),
+            ready: Ready::Healthy,
+            watchdog: Some(WATCHDOG),
+            seed: self.seed.wrapping_add(self.generation),
+        };
+        let generation = self.generation;
+        self.tell(|| format!("daemon {generation} starts; ledger {durable:?}"));
+        let daemon = Supervisor::new(
+            config,
+            workload(self.variant),
+            durable,
+            self.run.clone(),
+            Time(self.now),
+        );
+        self.daemon = Some(daemon);
+        self.at(
+            self.now + Duration::from_secs(5),
+            Due::Watchdog(self.generation),
+        );
+        self.deliver(self.generation, Event::PreloadDone)
+    }
+
+    fn crash(&mut self, again: Duration) {
+        self.tell(|| "daemon is gone".to_owned());
+        self.daemon = None;
+        self.generation += 1;
+        self.at(self.now + again, Due::Boot);
+    }
+
+    fn watchdog(&mut self, generation: u64) {
+        if generation != self.generation || self.daemon.is_none() {
+            return;
+        }
+        let late = if self.ready {
+            self.now - self.fed > WATCHDOG
+        } else {
+            self.now > self.start_by
+        };
+        if late {
+            self.tell(|| "systemd: watchdog or start timeout".to_owned());
+            self.crash(Duration::from_secs(2));
+        } else {
+            self.at(self.now + Duration::from_secs(5), Due::Watchdog(generation));
+        }
+    }
+
+    fn deliver(&mut self, generation: u64, event: Event) -> Result<(), String> {
+        if generation != self.generation {
+            return Ok(());
+        }
+        let Some(mut daemon) = self.daemon.take() else {
+            return Ok(());
+        };
+        if event != Event::Tick {
+            self.tell(|| format!("  <- {event:?}"));
+        }
+        self.steps += 1;
+        self.learn(&event);
+        let actions = daemon.step(Time(self.now), event);
+        self.daemon = Some(daemon);
+        for action in actions {
+            self.tell(|| format!("  -> {action:?}"));
+            if let Some(left) = &mut self.kill_after {
+                if *left == 0 {
+                    self.kill_after = None;
+                    self.crash(Duration::from_secs(2));
+                    return Ok(());
+                }
+                *left -= 1;
+            }
+            self.execute(action)?;
+        }
+        Ok(())
+    }
+
+    /// What the daemon may conclude from an answer: only a look that shows nothing, or a removal, means absent.
+    fn learn(&mut self, event: &Event) {
+        match event {
+            Event::Done(_, Ok(Outcome::Seen(seen))) => {
+                for role in roles() {
+                    // Of an older workload's containers the name does not stand in the way.
+                    let mine = |seen: &&Seen| seen.role == role && self.named(&seen.id, &role);
+                    let absent = !seen.iter().any(|seen| mine(&seen));
+                    self.known_absent.insert(role, absent);
+                }
+            }
+            Event::Done(op, Err(Fault::NoAnswer(_))) => {
+                if let Some(Call::Create { role } | Call::Start { role, .. }) = self.calls.get(op) {
+                    self.known_absent.remove(role);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn execute(&mut self, action: Action) -> Result<(), String> {
+        match action {
+            Action::Engine(op, call) => {
+                if let Call::Create { role } = &call
+                    && self.known_absent.get(role) != Some(&true)
+                {
+                    return Err(format!(
+                        "{role} is created although nobody knows that it is absent"
+                    ));
+                }
+                self.calls.insert(op, call.clone());
+                let slow = if matches!(call, Call::Image { .. }) {
+                    10
+                } else {
+                    1
+                };
+                let at = self.now + Duration::from_millis(self.latency * slow);
+                for minute in 1..=4 {
+                    let moves = self.now + Duration::from_secs(60 * minute);
+                    if moves < at {
+                        self.at(moves, Due::Deliver(self.generation, Event::Progress(op)));
+                    }
+                }
+                self.at(at, Due::Effect(self.generation, op, call));
+            }
+            Action::Abandon(_) => {}
+            Action::Probe {
+                role,
+                probe,
+                health,
+                ..
+            } => self.probe(role, probe, &health),
+            Action::Watch { role, id, pid } => {
+                if !self.pidfds {
+                    self.at(
+                        self.now,
+                        Due::Deliver(self.generation, Event::Unwatched { role, pid }),
+                    );
+                } else if !self.runs(&id, pid) {
+                    self.at(
+                        self.now,
+                        Due::Deliver(self.generation, Event::Died { role, pid }),
+                    );
+                }
+            }
+            Action::Persist(durable) => {
+                let result = if self.now < self.disk_full_until {
+                    Err("no space left on device".to_owned())
+                } else {
+                    self.disk = Some(ledger::encode(&durable));
+                    self.writes += 1;
+                    Ok(())
+                };
+                let at = self.now + Duration::from_millis(5);
+                self.at(at, Due::Deliver(self.generation, Event::Persisted(result)));
+            }
+            Action::Record(volatile) => self.run = volatile,
+            Action::Notify(Notify::Ready) => {
+                self.ready = true;
+                self.fed = self.now;
+            }
+            Action::Notify(Notify::Watchdog) => {
+                let rung = self.daemon.as_ref().map(Supervisor::rung);
+                if rung == Some(Rung::Withhold) {
+                    return Err("the watchdog is fed while it is withheld".to_owned());
+                }
+                self.fed = self.now;
+            }
+            Action::Notify(Notify::Extend(span)) => {
+                self.start_by = self.start_by.max(self.now + span);
+            }
+            Action::Notify(_) => {}
+            Action::Report(report) => self.reported(report.kind)?,
+            Action::Exit => self.crash(Duration::from_secs(1)),
+        }
+        Ok(())
+    }
+
+    fn reported(&mut self, kind: ReportKind) -> Result<(), String> {
+        match kind {
+            ReportKind::Restarting | ReportKind::Recreating | ReportKind::EngineSilent => {
+                self.answered_failures += 1;
+            }
+            ReportKind::WatchdogWithheld => {
+                let Some(view) = self.daemon.as_ref().map(Supervisor::view) else {
+                    return Ok(());
+                };
+                if view.withheld > escalation().withholds {
+                    return Err(format!(
+                        "the watchdog is withheld for the {}th time",
+                        view.withheld
+                    ));
+                }
+                let limit = escalation().restarts + escalation().recreates;
+                if self.answered_failures < limit && !view.engine_silent {
+                    return Err(format!(
+                        "the watchdog is withheld after {} failures",
+                        self.answered_failures
+                    ));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self, role: Role, probe: u64, health: &Health) {
+        if let Some(left) = self.probes_lost.get_mut(&role)
+            && *left > 0
+        {
+            *left -= 1;
+            return;
+        }
+        let past = |until: Option<&Duration>| until.is_none_or(|until| self.now >= *until);
+        let answer = if !past(self.unaskable.get(&role)) {
+            Answer::CannotAsk("nobody could ask".to_owned())
+        } else if !past(self.sick.get(&role)) {
+            Answer::Fail("503".to_owned())
+        } else if self.containers.iter().any(|container| {
+            container.role == role
+                && !container.stranger
+                && matches!(container.state, SeenState::Running(_))
+        }) {
+            Answer::Pass("200".to_owned())
+        } else {
+            Answer::Fail("connection refused".to_owned())
+        };
+        let span = if answer == Answer::Fail("503".to_owned()) {
+            health.timing.timeout
+        } else {
+            Duration::from_millis(3)
+        };
+        self.at(
+            self.now + span,
+            Due::Deliver(
+                self.generation,
+                Event::Probed {
+                    role,
+                    probe,
+                    answer,
+                },
+            ),
+        );
+    }
+
+    fn runs(&self, id: &str, pid: u32) -> bool {
+        self.containers.iter().any(|container| {
+            container.id == id
+                && matches!(&container.state, SeenState::Running(running) if running.pid == pid)
+        })
+    }
+
+    fn end(&mut self, id: &str, pid: u32, code: i64) {
+        let Some(container) = self
+            .containers
+            .iter_mut()
+            .find(|container| container.id == id)
+        else {
+            return;
+        };
+        if !matches!(&container.state, SeenState::Running(running) if running.pid == pid) {
+            return;
+        }
+        container.state = SeenState::Exited { code };
+        let role = container.role.clone();
+        self.tell(|| format!("process {pid} of {role} ends"));
+        if self.pidfds {
+            let at = self.now + Duration::from_millis(1);
+            self.at(at, Due::Deliver(self.generation, Event::Died { role, pid }));
+        }
+    }
+
+    fn effect(&mut self, generation: u64, op: OpId, call: &Call) {
+        let result = if self.now < self.hangs_until {
+            // Nobody hears the answer; whether the engine does it all the same is its own affair.
+            if self.hang_takes_effect {
+                let at = self.hangs_until;
+                self.hang_takes_effect = false;
+                self.at(at, Due::Effect(generation, OpId(u64::MAX), call.clone()));
+            }
+            Err(Fault::NoAnswer("timed out".to_owned()))
+        } else {
+            let changes = !matches!(call, Call::Survey | Call::Look { .. });
+            if changes && self.refusals > 0 {
+                self.refusals -= 1;
+                Err(Fault::Refused("server error".to_owned()))
+            } else {
+                self.obey(call)
+            }
+        };
+        if op != OpId(u64::MAX) {
+            let at = self.now + Duration::from_millis(1);
+            self.at(at, Due::Deliver(generation, Event::Done(op, result)));
+        }
+    }
+
+    fn obey(&mut self, call: &Call) -> Result<Outcome, Fault> {
+        match call {
+            Call::Survey => Ok(Outcome::Seen(self.seen(None))),
+            Call::Look { role } => Ok(Outcome::Seen(self.seen(Some(role)))),
+            Call::Image { .. } if self.now < self.image_gone_until => Err(Fault::ImageMissing(
+                "neither the store nor the engine has it".to_owned(),
+            )),
+            Call::Image { .. } => Ok(Outcome::Image {
+                id: "sha256:1".to_owned(),
+            }),
+            Call::Create { role } => {
+                let name = format!("work-{role}");
+                if self
+                    .containers
+                    .iter()
+                    .any(|container| container.name == name)
+                {
+                    return Err(Fault::Conflict(format!("{name} is taken")));
+                }
+                let desired = workload(self.variant)
+                    .into_iter()
+                    .find(|desired| desired.role == *role);
+                let Some(desired) = desired else {
+                    return Err(Fault::Refused("no such role".to_owned()));
+                };
+                let id = self.fresh_id();
+                self.known_absent.insert(role.clone(), false);
+                self.containers.push(Container {
+                    id: id.clone(),
+                    name,
+                    role: role.clone(),
+                    hash: desired.hash,
+                    state: SeenState::Created,
+                    stranger: false,
+                });
+                Ok(Outcome::Created {
+                    id,
+                    image_health: None,
+                })
+            }
+            Call::Start { id, .. } => self.start(id),
+            Call::Stop { id, .. } => {
+                let Some(container) = self.containers.iter().find(|container| container.id == *id)
+                else {
+                    return Err(Fault::NotFound("no such container".to_owned()));
+                };
+                if let SeenState::Running(running) = &container.state {
+                    let pid = running.pid;
+                    self.end(id, pid, 0);
+                }
+                Ok(Outcome::Ended)
+            }
+            Call::Remove { id } => {
+                let running =
+                    |container: &Container| matches!(container.state, SeenState::Running(_));
+                if self
+                    .containers
+                    .iter()
+                    .any(|container| container.id == *id && running(container))
+                {
+                    return Err(Fault::Refused("it is running".to_owned()));
+                }
+                if let Some(container) =
+                    self.containers.iter().find(|container| container.id == *id)
+                {
+                    self.known_absent.insert(container.role.clone(), true);
+                }
+                self.containers.retain(|container| container.id != *id);
+                Ok(Outcome::Ended)
+            }
+        }
+    }
+
+    fn start(&mut self, id: &str) -> Result<Outcome, Fault> {
+        let next = self.next_id + 1;
+        let Some(container) = self
+            .containers
+            .iter_mut()
+            .find(|container| container.id == id)
+        else {
+            return Err(Fault::NotFound("no such container".to_owned()));
+        };
+        if let SeenState::Running(running) = &container.state {
+            return Ok(Outcome::Started(running.clone()));
+        }
+        self.next_id = next;
+        let running = Running {
+            pid: 1000 + next,
+            address: None,
+        };
+        container.state = SeenState::Running(running.clone());
+        let role = container.role.clone();
+        let after = match self.loops.get_mut(&role) {
+            Some((after, left)) if *left > 0 => {
+                *left -= 1;
+                Some(Duration::from_millis(*after))
+            }
+            _ => None,
+        };
+        if let Some(after) = after {
+            self.at(self.now + after, Due::End(id.to_owned(), running.pid));
+        }
+        Ok(Outcome::Started(running))
+    }
+
+    fn seen(&self, role: Option<&Role>) -> Vec<Seen> {
+        self.containers
+            .iter()
+            .filter(|container| {
+                !container.stranger && role.is_none_or(|role| container.role == *role)
+            })
+            .map(|container| Seen {
+                role: container.role.clone(),
+                id: container.id.clone(),
+                hash: container.hash.clone(),
+                image_id: "sha256:1".to_owned(),
+                image_health: None,
+                state: container.state.clone(),
+            })
+            .collect()
+    }
+
+    fn named(&self, id: &str, role: &Role) -> bool {
+        let name = format!("work-{role}");
+        self.containers
+            .iter()
+            .any(|container| container.id == id && container.name == name)
+    }
+
+    fn process_of(&self, which: usize) -> Option<(String, u32)> {
+        let role = &roles()[which % 2];
+        self.containers
+            .iter()
+            .find_map(|container| match &container.state {
+                SeenState::Running(running) if container.role == *role && !container.stranger => {
+                    Some((container.id.clone(), running.pid))
+                }
+                _ => None,
+            })
+    }
+
+    fn fall(&mut self, blow: Blow) -> Result<(), String> {
+        let until = |span: u64| self.now + Duration::from_secs(span);
+        let role = |which: usize| roles()[which % 2].clone();
+        match blow {
+            Blow::Kill(which) | Blow::StoppedByHand(which) => {
+                if let Some((id, pid)) = self.process_of(which) {
+                    self.end(&id, pid, 137);
+                }
+            }
+            Blow::RemovedByHand(which) => {
+                if let Some((id, pid)) = self.process_of(which) {
+                    self.end(&id, pid, 137);
+                    self.containers.retain(|container| container.id != id);
+                }
+            }
+            Blow::CrashLoop(which, after, times) => {
+                self.loops.insert(role(which), (after, times));
+                if let Some((id, pid)) = self.process_of(which) {
+                    self.end(&id, pid, 1);
+                }
+            }
+            Blow::Sick(which, span) => {
+                let until = until(span);
+                self.sick.insert(role(which), until);
+            }
+            Blow::Unaskable(which, span) => {
+                let until = until(span);
+                self.unaskable.insert(role(which), until);
+            }
+            Blow::ProbeLost(which) => *self.probes_lost.entry(role(which)).or_insert(0) += 1,
+            Blow::EngineHangs(span, takes_effect) => {
+                self.hangs_until = until(span);
+                self.hang_takes_effect = takes_effect;
+            }
+            Blow::EngineRefuses(times) => self.refusals += times,
+            Blow::EngineSlow(latency) => self.latency = latency,
+            Blow::DaemonKilled(after) => self.kill_after = Some(after),
+            Blow::PowerCut => {
+                for container in &mut self.containers {
+                    if !container.stranger && matches!(container.state, SeenState::Running(_)) {
+                        container.state = SeenState::Exited { code: 255 };
+                    }
+                }
+                self.run = Volatile::default();
+                self.due.retain(|_, due| matches!(due, Due::Blow(_)));
+                self.crash(Duration::from_secs(20));
+            }
+            Blow::ImageGone(span) => {
+                self.image_gone_until = until(span);
+                self.at(
+                    self.image_gone_until,
+                    Due::Deliver(self.generation, Event::StoreChanged),
+                );
+            }
+            Blow::DiskFull(span) => self.disk_full_until = until(span),
+            Blow::ClockBack(millis) => {
+                let real = self.now;
+                self.now = self.now.saturating_sub(Duration::from_millis(millis));
+                let told = self.deliver(self.generation, Event::Tick);
+                self.now = real;
+                return told;
+            }
+            Blow::RestartAsked(which) => {
+                let event = Event::Restart(which.map(role));
+                return self.deliver(self.generation, event);
+            }
+            Blow::Reload(variant) => {
+                self.variant = variant % 3;
+                let event = Event::Reload(workload(self.variant));
+                return self.deliver(self.generation, event);
+            }
+            Blow::DaemonRestart => {
+                return self.deliver(self.generation, Event::Terminate(Parting::Leave));
+            }
+            Blow::NoPidfd => self.pidfds = false,
+        }
+        Ok(())
+    }
+
+    /// What must hold after every event.
+    fn check(&self) -> Result<(), String> {
+        for role in roles() {
+            let running = self.containers.iter().filter(|container| {
+                container.role == role
+                    && !container.stranger
+                    && matches!(container.state, SeenState::Running(_))
+            });
+            if running.count() > 1 {
+                return Err(format!("two containers of {role} run"));
+            }
+        }
+        let stranger = self.containers.iter().find(|container| container.stranger);
+        if !stranger.is_some_and(|stranger| matches!(stranger.state, SeenState::Running(_))) {
+            return Err("a stranger's container was touched".to_owned());
+        }
+        if let Some(daemon) = &self.daemon {
+            let withheld = daemon.rung() == Rung::Withhold;
+            if !withheld && self.now - self.fed > WATCHDOG / 2 + Duration::from_secs(1) {
+                return Err("the watchdog is not fed, and nothing says why".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
