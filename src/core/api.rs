@@ -287,7 +287,7 @@ pub enum Notify {
     Status(String),
     /// WATCHDOG=1
     Watchdog,
-    /// EXTEND_TIMEOUT_USEC=...
+    /// `EXTEND_TIMEOUT_USEC=...`
     Extend(Duration),
     /// STOPPING=1
     Stopping,
@@ -298,7 +298,7 @@ pub enum Notify {
 pub struct Report {
     /// Whose; `None` for the workload's.
     pub role: Option<Role>,
-    /// What kind; the journal's MESSAGE_ID follows from it.
+    /// What kind; the journal's `MESSAGE_ID` follows from it.
     pub kind: ReportKind,
     /// What happened, to what, and what comes next, in one sentence.
     pub text: String,

@@ -143,6 +143,10 @@ pub(crate) struct Pending {
 
 /// What a machine must know of the others to choose its next call.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer to a question of its own"
+)]
 pub(crate) struct World {
     pub now: Time,
     /// The daemon ends and takes the containers with it.

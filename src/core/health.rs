@@ -296,7 +296,12 @@ fn start_window(timing: &Timing) -> Duration {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "a tracker takes an optional question"
+)]
 mod tests {
+    use super::Verdict::{Healthy, Unhealthy};
     use super::*;
     use crate::spec::types::Target;
 
@@ -375,7 +380,6 @@ mod tests {
             ],
         );
         let verdicts: Vec<Verdict> = told.iter().map(|(_, verdict)| *verdict).collect();
-        use Verdict::{Healthy, Unhealthy};
         assert_eq!(
             verdicts,
             [

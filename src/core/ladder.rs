@@ -78,6 +78,7 @@ pub(crate) enum Ladder {
 
 #[cfg(test)]
 mod tests {
+    use super::Answered::{Recreate, Restart, Spent};
     use super::*;
 
     #[test]
@@ -88,7 +89,6 @@ mod tests {
             ..Escalation::default()
         };
         let rungs: Vec<Answered> = (1..=5).map(|strikes| answer(strikes, &policy)).collect();
-        use Answered::{Recreate, Restart, Spent};
         assert_eq!(
             rungs,
             [Restart(1, 2), Restart(2, 2), Recreate(1, 1), Spent, Spent]

@@ -42,18 +42,12 @@ pub fn read(paths: &Paths) -> Result<Durable, String> {
                     Err(error) => format!("it cannot be put aside either: {error}"),
                 }
             );
-            match one(&old(&path)) {
-                Ok(Some(durable)) => {
-                    warn!("the ledger before it counts in its place");
-                    Ok(durable)
-                }
-                Ok(None) | Err(_) => {
-                    warn!(
-                        "the budgets that it held count as spent until the workload has been stable"
-                    );
-                    Ok(Durable { withheld: u32::MAX })
-                }
+            if let Ok(Some(durable)) = one(&old(&path)) {
+                warn!("the ledger before it counts in its place");
+                return Ok(durable);
             }
+            warn!("the budgets that it held count as spent until the workload has been stable");
+            Ok(Durable { withheld: u32::MAX })
         }
     }
 }

@@ -220,7 +220,7 @@ impl Running {
         let bus = bus::run(&address, self.state.subscribe(), asks);
         tokio::pin!(bus);
         self.deeds.preload();
-        if let Some(exit) = self.step(Event::Tick).await {
+        if let Some(exit) = self.step(Event::Tick) {
             return exit;
         }
         loop {
@@ -236,7 +236,7 @@ impl Running {
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
-                    self.preloaded().await;
+                    self.preloaded();
                     Some(Event::PreloadDone)
                 }
                 Wake::Event(event) => Some(event),
@@ -248,19 +248,19 @@ impl Running {
                 Wake::OtherDaemon(error) => {
                     error!("{error}");
                     // The other one has the containers; they are not ours to stop.
-                    let _ = self.step(Event::Terminate(Parting::Leave)).await;
+                    let _ = self.step(Event::Terminate(Parting::Leave));
                     return Exit::Failed;
                 }
             };
             if let Some(event) = event
-                && let Some(exit) = self.step(event).await
+                && let Some(exit) = self.step(event)
             {
                 return exit;
             }
         }
     }
 
-    async fn step(&mut self, event: Event) -> Option<Exit> {
+    fn step(&mut self, event: Event) -> Option<Exit> {
         let actions = self.supervisor.step(clock::now(), event);
         let mut exit = None;
         for action in actions {
@@ -369,7 +369,7 @@ impl Running {
     }
 
     /// The preload folder may have brought newer images under the names in use.
-    async fn preloaded(&mut self) {
+    fn preloaded(&mut self) {
         let desired = workload::desired(&self.paths, &self.deeds.workload());
         let stale = self
             .supervisor
@@ -377,7 +377,7 @@ impl Running {
             .iter()
             .any(|step| matches!(step.kind, crate::core::supervisor::StepKind::Recreate(_)));
         if stale {
-            self.step(Event::Reload(desired)).await;
+            self.step(Event::Reload(desired));
         }
     }
 }

@@ -132,6 +132,7 @@ impl Status {
     }
 
     /// Without what changes at every probe, and without the rounding of clocks.
+    #[must_use]
     pub fn lasting(&self) -> Self {
         let mut lasting = self.clone();
         lasting.deadline = None;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::LocalSet;
@@ -94,6 +96,16 @@ impl Engine for Scripted {
         Err(no())
     }
     async fn remove_image(&self, _: &str) -> Result<(), Fault> {
+        Err(no())
+    }
+    async fn load<B, P>(&self, _: B, _: P) -> Result<Vec<String>, Fault>
+    where
+        B: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+        P: FnMut(),
+    {
+        Err(no())
+    }
+    async fn image_store_is_containerd(&self) -> Result<bool, Fault> {
         Err(no())
     }
 }

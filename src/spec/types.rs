@@ -290,10 +290,6 @@ pub struct InlineFile {
 }
 
 /// How a container's health is asked.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are two at most, and Own is the usual one"
-)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Healthcheck {

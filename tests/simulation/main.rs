@@ -40,7 +40,7 @@ fn blow() -> impl Strategy<Value = Blow> {
         1 => which().prop_map(Blow::StoppedByHand),
         2 => which().prop_map(Blow::RemovedByHand),
         2 => proptest::option::of(which()).prop_map(Blow::RestartAsked),
-        2 => (0..3u8).prop_map(Blow::Reload),
+        2 => (0..4u8).prop_map(Blow::Reload),
         2 => Just(Blow::DaemonRestart),
         1 => Just(Blow::NoPidfd),
     ]

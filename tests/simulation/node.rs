@@ -14,7 +14,9 @@ use monopod::core::ladder::Rung;
 use monopod::core::ledger::{self, Durable, Volatile};
 use monopod::core::supervisor::{Config, Supervisor};
 use monopod::core::time::Time;
-use monopod::spec::types::{Escalation, Health, Healthcheck, Probe, Ready, Role, Target, Timing};
+use monopod::spec::types::{
+    Condition, Escalation, Health, Healthcheck, Probe, Ready, Role, Target, Timing,
+};
 
 /// systemd's TimeoutStartSec= in the simulation.
 const START: Duration = Duration::from_secs(90);
@@ -74,6 +76,8 @@ struct Container {
     state: SeenState,
     /// Not made by monopod: it must stay as it is.
     stranger: bool,
+    /// The container whose network it was made to share, and that one's process when it was started.
+    joins: Option<(String, u32)>,
 }
 
 #[derive(Debug)]
@@ -93,6 +97,7 @@ enum Due {
 }
 
 /// A node, and the record of what happened on it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Node {
     now: Duration,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
@@ -150,7 +155,8 @@ fn escalation() -> Escalation {
     }
 }
 
-/// The workload in its variants: 0 as it was first, 1 with another image and probe, 2 without the broker.
+/// The workload in its variants: 0 as it was first, 1 with another spec and probe, 2 without the broker,
+/// 3 with the app in the broker's network.
 pub fn workload(variant: u8) -> Vec<Desired> {
     let [broker, app] = roles();
     let timing = Timing {
@@ -165,7 +171,11 @@ pub fn workload(variant: u8) -> Vec<Desired> {
     });
     let one = |role: &Role, depends_on| Desired {
         role: role.clone(),
-        hash: format!("{role}-{}", u8::from(variant == 1)),
+        hash: match (variant, role.as_str()) {
+            (1, _) => format!("{role}-1"),
+            (3, "app") => "app-3".to_owned(),
+            _ => format!("{role}-0"),
+        },
         image: "example/image:1".to_owned(),
         image_id: Some("sha256:1".to_owned()),
         healthcheck: health.clone(),
@@ -173,17 +183,19 @@ pub fn workload(variant: u8) -> Vec<Desired> {
         depends_on,
         network_of: None,
     };
-    let mut all = Vec::new();
-    if variant != 2 {
-        all.push(one(&broker, BTreeMap::new()));
-        all.push(one(
-            &app,
-            BTreeMap::from([(broker, monopod::spec::types::Condition::Healthy)]),
-        ));
-    } else {
-        all.push(one(&app, BTreeMap::new()));
+    let after = |condition| BTreeMap::from([(broker.clone(), condition)]);
+    match variant {
+        2 => vec![one(&app, BTreeMap::new())],
+        3 => {
+            let mut follower = one(&app, after(Condition::Started));
+            follower.network_of = Some(broker.clone());
+            vec![one(&broker, BTreeMap::new()), follower]
+        }
+        _ => vec![
+            one(&broker, BTreeMap::new()),
+            one(&app, after(Condition::Healthy)),
+        ],
     }
-    all
 }
 
 impl Node {
@@ -236,6 +248,7 @@ impl Node {
                 address: None,
             }),
             stranger: true,
+            joins: None,
         });
         for (index, (runs, fits, renamed)) in remains.iter().enumerate() {
             let role = roles()[index % 2].clone();
@@ -269,6 +282,7 @@ impl Node {
                 hash,
                 state,
                 stranger: false,
+                joins: None,
             });
         }
         let mut at = node.now;
@@ -430,7 +444,7 @@ impl Node {
             Due::Blow(index) => {
                 let blow = self.blows[index].1.clone();
                 self.tell(|| format!("BLOW {blow:?}"));
-                self.fall(blow)
+                self.fall(&blow)
             }
             Due::Watchdog(generation) => {
                 self.watchdog(generation);
@@ -487,7 +501,7 @@ impl Node {
             return;
         }
         let late = if self.ready {
-            self.now - self.fed > WATCHDOG
+            self.now.saturating_sub(self.fed) > WATCHDOG
         } else {
             self.now > self.start_by
         };
@@ -573,7 +587,6 @@ impl Node {
                 }
                 self.at(at, Due::Effect(self.generation, op, call));
             }
-            Action::Abandon(_) => {}
             Action::Probe {
                 role,
                 probe,
@@ -619,7 +632,7 @@ impl Node {
             Action::Notify(Notify::Extend(span)) => {
                 self.start_by = self.start_by.max(self.now + span);
             }
-            Action::Notify(_) => {}
+            Action::Abandon(_) | Action::Notify(_) => {}
             Action::Report(report) => self.reported(report.kind)?,
             Action::Exit => self.crash(Duration::from_secs(1)),
         }
@@ -666,10 +679,12 @@ impl Node {
             Answer::CannotAsk("nobody could ask".to_owned())
         } else if !past(self.sick.get(&role)) {
             Answer::Fail("503".to_owned())
-        } else if self.containers.iter().any(|container| {
-            container.role == role
-                && !container.stranger
-                && matches!(container.state, SeenState::Running(_))
+        } else if self.container_of(&role).is_some_and(|container| {
+            let connected = match &container.joins {
+                None => true,
+                Some((leader, pid)) => self.process(leader) == Some(*pid),
+            };
+            connected && matches!(container.state, SeenState::Running(_))
         }) {
             Answer::Pass("200".to_owned())
         } else {
@@ -691,6 +706,22 @@ impl Node {
                 },
             ),
         );
+    }
+
+    fn container_of(&self, role: &Role) -> Option<&Container> {
+        let name = format!("work-{role}");
+        self.containers
+            .iter()
+            .find(|container| container.name == name)
+    }
+
+    fn process(&self, id: &str) -> Option<u32> {
+        self.containers
+            .iter()
+            .find_map(|container| match &container.state {
+                SeenState::Running(running) if container.id == id => Some(running.pid),
+                _ => None,
+            })
     }
 
     fn runs(&self, id: &str, pid: u32) -> bool {
@@ -769,6 +800,13 @@ impl Node {
                 let Some(desired) = desired else {
                     return Err(Fault::Refused("no such role".to_owned()));
                 };
+                let joins = match &desired.network_of {
+                    None => None,
+                    Some(leader) => match self.container_of(leader) {
+                        Some(leader) => Some((leader.id.clone(), 0)),
+                        None => return Err(Fault::Refused("no container to join".to_owned())),
+                    },
+                };
                 let id = self.fresh_id();
                 self.known_absent.insert(role.clone(), false);
                 self.containers.push(Container {
@@ -778,6 +816,7 @@ impl Node {
                     hash: desired.hash,
                     state: SeenState::Created,
                     stranger: false,
+                    joins,
                 });
                 Ok(Outcome::Created {
                     id,
@@ -819,6 +858,18 @@ impl Node {
 
     fn start(&mut self, id: &str) -> Result<Outcome, Fault> {
         let next = self.next_id + 1;
+        let joins = self
+            .containers
+            .iter()
+            .find(|container| container.id == id)
+            .and_then(|container| container.joins.clone());
+        let joined = match &joins {
+            None => None,
+            Some((leader, _)) => match self.process(leader) {
+                Some(pid) => Some((leader.clone(), pid)),
+                None => return Err(Fault::Refused("what it joins does not run".to_owned())),
+            },
+        };
         let Some(container) = self
             .containers
             .iter_mut()
@@ -829,6 +880,7 @@ impl Node {
         if let SeenState::Running(running) = &container.state {
             return Ok(Outcome::Started(running.clone()));
         }
+        container.joins = joined;
         self.next_id = next;
         let running = Running {
             pid: 1000 + next,
@@ -885,10 +937,10 @@ impl Node {
             })
     }
 
-    fn fall(&mut self, blow: Blow) -> Result<(), String> {
+    fn fall(&mut self, blow: &Blow) -> Result<(), String> {
         let until = |span: u64| self.now + Duration::from_secs(span);
         let role = |which: usize| roles()[which % 2].clone();
-        match blow {
+        match *blow {
             Blow::Kill(which) | Blow::StoppedByHand(which) => {
                 if let Some((id, pid)) = self.process_of(which) {
                     self.end(&id, pid, 137);
@@ -952,7 +1004,7 @@ impl Node {
                 return self.deliver(self.generation, event);
             }
             Blow::Reload(variant) => {
-                self.variant = variant % 3;
+                self.variant = variant % 4;
                 let event = Event::Reload(workload(self.variant));
                 return self.deliver(self.generation, event);
             }
@@ -982,7 +1034,9 @@ impl Node {
         }
         if let Some(daemon) = &self.daemon {
             let withheld = daemon.rung() == Rung::Withhold;
-            if !withheld && self.now - self.fed > WATCHDOG / 2 + Duration::from_secs(1) {
+            if !withheld
+                && self.now.saturating_sub(self.fed) > WATCHDOG / 2 + Duration::from_secs(1)
+            {
                 return Err("the watchdog is not fed, and nothing says why".to_owned());
             }
         }

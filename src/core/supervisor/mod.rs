@@ -24,7 +24,7 @@ use crate::core::container::{
 };
 use crate::core::health::Verdict;
 use crate::core::ladder::Ladder;
-use crate::core::ledger::{Durable, Volatile};
+use crate::core::ledger::{Durable, Record, Volatile};
 use crate::core::time::Time;
 use crate::spec::types::{Escalation, Ready, Role};
 
@@ -333,7 +333,7 @@ impl Supervisor {
                 None => self.machines.push(Machine::new(
                     desired.role.clone(),
                     Want::Run(desired),
-                    Default::default(),
+                    Record::default(),
                     now,
                 )),
             }

@@ -209,7 +209,7 @@ impl Supervisor {
         let role = self.machines[index].role.clone();
         let text = match fault {
             Fault::ImageMissing(text) => {
-                self.image_missing(index, text);
+                self.image_missing(index, &text);
                 return;
             }
             Fault::NotFound(_) => {
@@ -243,7 +243,7 @@ impl Supervisor {
     }
 
     /// Its image is nowhere. An archive may still bring it.
-    fn image_missing(&mut self, index: usize, text: String) {
+    fn image_missing(&mut self, index: usize, text: &str) {
         let again = self.now + IMAGE_AGAIN;
         let machine = &mut self.machines[index];
         machine.image = Image::Missing { again };
@@ -251,8 +251,8 @@ impl Supervisor {
             // What is there can still be restarted.
             machine.course = Course::Restart(Why::Sick);
         }
-        let known = machine.trouble.as_ref() == Some(&text);
-        machine.trouble = Some(text.clone());
+        let known = machine.trouble.as_deref() == Some(text);
+        machine.trouble = Some(text.to_owned());
         let role = machine.role.clone();
         if self.preload == Preload::Done && !known {
             self.report(

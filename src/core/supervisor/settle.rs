@@ -135,18 +135,15 @@ impl Supervisor {
             .last_answer()
             .map_or(String::new(), |text| format!(": {text}"));
         let (kind, text) = match verdict {
-            Verdict::Starting => return,
             Verdict::Healthy => (ReportKind::Healthy, format!("{role}: Healthy{answer}")),
             Verdict::Unhealthy if machine.alive().is_some() => {
                 (ReportKind::Unhealthy, format!("{role}: Unhealthy{answer}"))
             }
-            // That it ended, or what was refused, has been said already.
-            Verdict::Unhealthy => return,
             Verdict::Unknown if machine.alive().is_some() => {
                 (ReportKind::Unknown, format!("{role}: Unknown{answer}"))
             }
-            // That the engine has not said yet is no news at a start, and has been said otherwise.
-            Verdict::Unknown => return,
+            // That it starts, ended, was refused or is not seen yet has been said in other words.
+            Verdict::Starting | Verdict::Unhealthy | Verdict::Unknown => return,
         };
         self.report(Some(&role), kind, text);
     }
@@ -170,6 +167,17 @@ impl Supervisor {
             if let Some(call) = self.machines[index].next(&world) {
                 self.begin(index, call);
             }
+        }
+        // Nothing needs the engine, and nobody knows whether it is back: it is asked for that alone.
+        if self.engine.silent > 0
+            && self
+                .machines
+                .iter()
+                .all(|machine| machine.pending.is_none())
+            && let Some(machine) = self.machines.first()
+        {
+            let role = machine.role.clone();
+            self.begin(0, Call::Look { role });
         }
     }
 

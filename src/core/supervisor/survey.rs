@@ -3,6 +3,7 @@
 use super::{Supervisor, Survey};
 use crate::core::api::{Action, Fault, Outcome, Seen, SeenState};
 use crate::core::container::{Machine, Want};
+use crate::core::ledger::Record;
 
 impl Supervisor {
     /// The survey's answer. Nothing is made or started before one has come.
@@ -96,7 +97,7 @@ impl Supervisor {
                 continue;
             }
             let mut machine =
-                Machine::new(seen.role.clone(), Want::Gone, Default::default(), self.now);
+                Machine::new(seen.role.clone(), Want::Gone, Record::default(), self.now);
             machine.see(Some(seen), self.now);
             self.machines.push(machine);
             self.watch(self.machines.len() - 1);
