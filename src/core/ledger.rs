@@ -95,6 +95,9 @@ pub fn decode(text: &str) -> Result<Durable, LedgerError> {
     if found > VERSION {
         return Err(LedgerError::Newer { found });
     }
+    if found != VERSION {
+        return Err(LedgerError::Damaged("no such version"));
+    }
     if words.next() != Some(checksum(body).as_str()) || words.next().is_some() {
         return Err(LedgerError::Damaged("wrong checksum"));
     }

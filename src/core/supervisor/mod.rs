@@ -13,6 +13,9 @@ mod settle;
 mod survey;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use view::{ContainerView, Step, StepKind, View};
 
 use std::time::Duration;

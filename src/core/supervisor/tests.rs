@@ -1,0 +1,465 @@
+//! Short stories with an exact end. What must hold in every story is the simulation's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::core::api::{Answer, Fault, Outcome, Running, Seen, SeenState};
+use crate::core::ladder::Rung;
+use crate::spec::types::{Condition, Health, Healthcheck, Probe, Target, Timing};
+
+fn role(name: &str) -> Role {
+    Role::new(name)
+}
+
+fn desired(name: &str, depends_on: &[(&str, Condition)]) -> Desired {
+    Desired {
+        role: role(name),
+        hash: format!("{name}-1"),
+        image: format!("example/{name}:1"),
+        image_id: Some("sha256:1".to_owned()),
+        healthcheck: Healthcheck::Own(Health {
+            probe: Probe::Tcp(Target::Own(80)),
+            timing: Timing {
+                interval: Duration::from_secs(10),
+                ..Timing::default()
+            },
+        }),
+        grace: Duration::from_secs(10),
+        depends_on: depends_on
+            .iter()
+            .map(|(name, condition)| (role(name), *condition))
+            .collect(),
+        network_of: None,
+    }
+}
+
+fn seen(name: &str, hash: &str, state: SeenState) -> Seen {
+    Seen {
+        role: role(name),
+        id: format!("id-{name}"),
+        hash: hash.to_owned(),
+        image_id: "sha256:1".to_owned(),
+        image_health: None,
+        state,
+    }
+}
+
+fn process(pid: u32) -> Running {
+    Running { pid, address: None }
+}
+
+/// A supervisor whose calls the test answers one by one.
+struct Story {
+    supervisor: Supervisor,
+    now: Time,
+    /// Calls that are not answered yet, the oldest first.
+    calls: Vec<(OpId, Call)>,
+    told: Vec<Action>,
+}
+
+impl Story {
+    fn new(desired: Vec<Desired>) -> Self {
+        Self::with(desired, Some(Duration::from_secs(60)), Durable::default())
+    }
+
+    fn with(desired: Vec<Desired>, watchdog: Option<Duration>, durable: Durable) -> Self {
+        let config = Config {
+            escalation: Escalation {
+                restarts: 1,
+                recreates: 1,
+                withholds: 1,
+                ..Escalation::default()
+            },
+            ready: Ready::Healthy,
+            watchdog,
+            seed: 1,
+        };
+        let now = Time(Duration::from_secs(100));
+        let mut story = Self {
+            supervisor: Supervisor::new(config, desired, durable, Volatile::default(), now),
+            now,
+            calls: Vec::new(),
+            told: Vec::new(),
+        };
+        story.event(Event::PreloadDone);
+        story
+    }
+
+    fn event(&mut self, event: Event) {
+        for action in self.supervisor.step(self.now, event) {
+            match action {
+                Action::Engine(op, call) => self.calls.push((op, call)),
+                action => self.told.push(action),
+            }
+        }
+    }
+
+    /// Takes the oldest call, which must be this one, and answers it.
+    fn answer(&mut self, expected: &Call, result: Result<Outcome, Fault>) {
+        assert!(
+            !self.calls.is_empty(),
+            "no call is under way; {expected:?} was expected"
+        );
+        let (op, call) = self.calls.remove(0);
+        assert_eq!(call, *expected);
+        self.event(Event::Done(op, result));
+    }
+
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(next) = self.supervisor.deadline().filter(|next| *next <= end) {
+            self.now = next;
+            self.event(Event::Tick);
+        }
+        self.now = end;
+        self.event(Event::Tick);
+    }
+
+    /// Lets time pass until something is asked of the engine.
+    fn wait_for_call(&mut self) {
+        for _ in 0..1000 {
+            if !self.calls.is_empty() {
+                return;
+            }
+            let Some(next) = self.supervisor.deadline() else {
+                break;
+            };
+            self.now = next;
+            self.event(Event::Tick);
+        }
+        panic!("no call comes");
+    }
+
+    fn probes(&mut self, answer: &Answer) {
+        let asked: Vec<(Role, u64)> = self
+            .told
+            .iter()
+            .filter_map(|action| match action {
+                Action::Probe { role, probe, .. } => Some((role.clone(), *probe)),
+                _ => None,
+            })
+            .collect();
+        self.told
+            .retain(|action| !matches!(action, Action::Probe { .. }));
+        for (role, probe) in asked {
+            self.event(Event::Probed {
+                role,
+                probe,
+                answer: answer.clone(),
+            });
+        }
+    }
+
+    /// Lets time pass in small steps, every question answered alike.
+    fn live(&mut self, span: Duration, answer: &Answer) {
+        let end = self.now + span;
+        while self.now < end {
+            self.pass(Duration::from_millis(500));
+            self.probes(answer);
+        }
+    }
+
+    fn reports(&self, kind: ReportKind) -> usize {
+        self.told
+            .iter()
+            .filter(|action| matches!(action, Action::Report(report) if report.kind == kind))
+            .count()
+    }
+
+    fn said(&self, notify: &Notify) -> bool {
+        self.told.contains(&Action::Notify(notify.clone()))
+    }
+}
+
+fn pass() -> Answer {
+    Answer::Pass("200 OK".to_owned())
+}
+
+fn look(name: &str) -> Call {
+    Call::Look { role: role(name) }
+}
+
+fn image(name: &str) -> Call {
+    Call::Image { role: role(name) }
+}
+
+fn create(name: &str) -> Call {
+    Call::Create { role: role(name) }
+}
+
+fn start(name: &str) -> Call {
+    Call::Start {
+        role: role(name),
+        id: format!("id-{name}"),
+    }
+}
+
+fn has_image() -> Result<Outcome, Fault> {
+    Ok(Outcome::Image {
+        id: "sha256:1".to_owned(),
+    })
+}
+
+fn created(name: &str) -> Result<Outcome, Fault> {
+    Ok(Outcome::Created {
+        id: format!("id-{name}"),
+        image_health: None,
+    })
+}
+
+/// A story in which `app` runs as process 7 and is healthy.
+fn healthy() -> Story {
+    let mut story = Story::new(vec![desired("app", &[])]);
+    let running = SeenState::Running(process(7));
+    story.answer(
+        &Call::Survey,
+        Ok(Outcome::Seen(vec![seen("app", "app-1", running)])),
+    );
+    story.live(Duration::from_secs(1), &pass());
+    assert_eq!(story.supervisor.verdict(), Verdict::Healthy);
+    story.told.clear();
+    story
+}
+
+#[test]
+fn a_dependent_is_made_at_once_and_started_when_what_it_needs_is_healthy() {
+    let app = desired("app", &[("broker", Condition::Healthy)]);
+    let mut story = Story::new(vec![desired("broker", &[]), app]);
+    story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
+    story.answer(&image("broker"), has_image());
+    story.answer(&image("app"), has_image());
+    story.answer(&create("broker"), created("broker"));
+    story.answer(&create("app"), created("app"));
+    story.answer(&start("broker"), Ok(Outcome::Started(process(1))));
+    assert_eq!(story.calls, []);
+    assert!(!story.said(&Notify::Ready));
+    story.live(Duration::from_secs(1), &pass());
+    story.answer(&start("app"), Ok(Outcome::Started(process(2))));
+    story.live(Duration::from_secs(1), &pass());
+    assert!(story.said(&Notify::Ready));
+}
+
+#[test]
+fn no_answer_to_a_creation_is_followed_by_a_look_and_never_by_another_creation() {
+    let mut story = Story::new(vec![desired("app", &[])]);
+    story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
+    story.answer(&image("app"), has_image());
+    story.answer(&create("app"), Err(Fault::NoAnswer("timed out".to_owned())));
+    assert_eq!(story.supervisor.verdict(), Verdict::Unknown);
+    story.pass(Duration::from_secs(5));
+    let there = seen("app", "app-1", SeenState::Created);
+    story.answer(&look("app"), Ok(Outcome::Seen(vec![there])));
+    story.answer(&start("app"), Ok(Outcome::Started(process(1))));
+}
+
+#[test]
+fn a_dead_process_is_restarted_at_once_whatever_the_engine_believes() {
+    let mut story = healthy();
+    story.event(Event::Died {
+        role: role("app"),
+        pid: 7,
+    });
+    assert_eq!(story.supervisor.verdict(), Verdict::Unhealthy);
+    let still = SeenState::Running(process(7));
+    story.answer(
+        &look("app"),
+        Ok(Outcome::Seen(vec![seen("app", "app-1", still)])),
+    );
+    story.pass(Duration::from_millis(20));
+    let exited = SeenState::Exited { code: 137 };
+    story.answer(
+        &look("app"),
+        Ok(Outcome::Seen(vec![seen("app", "app-1", exited)])),
+    );
+    story.answer(&start("app"), Ok(Outcome::Started(process(8))));
+    assert_eq!(story.supervisor.view().containers[0].restarts, 1);
+    assert_eq!(story.supervisor.rung(), Rung::Restart);
+}
+
+#[test]
+fn the_ladder_is_climbed_to_the_safe_state_where_no_watchdog_is() {
+    let mut story = Story::with(vec![desired("app", &[])], None, Durable::default());
+    story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
+    let refused = || Err(Fault::Refused("port is taken".to_owned()));
+    story.answer(&image("app"), has_image());
+    for _ in 0..3 {
+        story.answer(&create("app"), refused());
+        story.wait_for_call();
+        story.answer(&look("app"), Ok(Outcome::Seen(Vec::new())));
+        story.answer(&image("app"), has_image());
+    }
+    assert_eq!(story.supervisor.rung(), Rung::SafeState);
+    assert!(
+        story.said(&Notify::Ready),
+        "a start that waits for nothing would be killed"
+    );
+    assert_eq!(story.reports(ReportKind::WatchdogWithheld), 0);
+    story.answer(&create("app"), created("app"));
+    story.answer(&start("app"), Ok(Outcome::Started(process(1))));
+    story.live(Duration::from_secs(700), &pass());
+    assert_eq!(story.supervisor.rung(), Rung::Foot);
+}
+
+#[test]
+fn the_watchdog_is_withheld_only_after_the_ledger_says_so() {
+    let mut story = healthy();
+    let bad = Answer::Fail("503".to_owned());
+    for _ in 0..200 {
+        story.live(Duration::from_secs(1), &bad);
+        while let Some((_, call)) = story.calls.first().cloned() {
+            let answer = match &call {
+                Call::Start { .. } => Ok(Outcome::Started(process(9))),
+                Call::Image { .. } => has_image(),
+                Call::Create { .. } => created("app"),
+                Call::Look { .. } => {
+                    let exited = SeenState::Exited { code: 0 };
+                    Ok(Outcome::Seen(vec![seen("app", "app-1", exited)]))
+                }
+                Call::Stop { .. } | Call::Remove { .. } => Ok(Outcome::Ended),
+                Call::Survey => unreachable!("it is done"),
+            };
+            story.answer(&call, answer);
+        }
+        if story
+            .told
+            .contains(&Action::Persist(Durable { withheld: 1 }))
+        {
+            break;
+        }
+    }
+    story.told.clear();
+    story.live(Duration::from_secs(40), &bad);
+    assert!(
+        story.said(&Notify::Watchdog),
+        "not yet written, so still fed"
+    );
+    story.event(Event::Persisted(Ok(())));
+    story.told.clear();
+    story.live(Duration::from_secs(120), &bad);
+    assert!(!story.said(&Notify::Watchdog));
+    assert_eq!(story.supervisor.rung(), Rung::Withhold);
+}
+
+#[test]
+fn a_budget_that_cannot_be_written_is_none() {
+    let mut story = Story::with(
+        vec![desired("app", &[])],
+        Some(Duration::from_secs(60)),
+        Durable::default(),
+    );
+    story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
+    story.answer(&image("app"), has_image());
+    for _ in 0..3 {
+        story.answer(&create("app"), Err(Fault::Refused("no".to_owned())));
+        story.wait_for_call();
+        story.answer(&look("app"), Ok(Outcome::Seen(Vec::new())));
+        story.answer(&image("app"), has_image());
+    }
+    story.event(Event::Persisted(Err("disk full".to_owned())));
+    assert_eq!(story.supervisor.rung(), Rung::SafeState);
+    assert_eq!(story.reports(ReportKind::LedgerFailed), 1);
+}
+
+#[test]
+fn a_missing_image_is_waited_for_and_leaves_what_runs_alone() {
+    let mut story = healthy();
+    let mut other = desired("app", &[]);
+    other.hash = "app-2".to_owned();
+    story.event(Event::Reload(vec![other]));
+    let missing = || Err(Fault::ImageMissing("nobody has it".to_owned()));
+    story.answer(&image("app"), missing());
+    story.live(Duration::from_secs(30), &pass());
+    assert_eq!(story.calls, [], "the old container runs on");
+    assert_eq!(story.supervisor.verdict(), Verdict::Healthy);
+    story.event(Event::StoreChanged);
+    story.answer(&image("app"), has_image());
+    let stop = Call::Stop {
+        id: "id-app".to_owned(),
+        grace: Duration::from_secs(10),
+    };
+    story.answer(&stop, Ok(Outcome::Ended));
+}
+
+#[test]
+fn a_plan_says_what_a_reload_does_and_does_nothing() {
+    let mut story = healthy();
+    let steps = |story: &Story, desired: &[Desired]| -> BTreeMap<String, StepKind> {
+        let steps = story.supervisor.plan(desired);
+        steps
+            .into_iter()
+            .map(|step| (step.role.to_string(), step.kind))
+            .collect()
+    };
+    let same = desired("app", &[]);
+    let mut asked_less = same.clone();
+    asked_less.grace = Duration::from_secs(99);
+    let mut changed = same.clone();
+    changed.hash = "app-2".to_owned();
+    let mut newer = same.clone();
+    newer.image_id = Some("sha256:2".to_owned());
+    assert_eq!(steps(&story, &[same])["app"], StepKind::Keep);
+    assert_eq!(steps(&story, &[asked_less])["app"], StepKind::Adjust);
+    assert!(matches!(
+        steps(&story, &[changed])["app"],
+        StepKind::Recreate(_)
+    ));
+    assert!(matches!(
+        steps(&story, &[newer])["app"],
+        StepKind::Recreate(_)
+    ));
+    let other = steps(&story, &[desired("other", &[])]);
+    assert_eq!(
+        (&other["app"], &other["other"]),
+        (&StepKind::Remove, &StepKind::Create)
+    );
+    story.event(Event::Tick);
+    assert_eq!(story.calls, []);
+}
+
+#[test]
+fn ending_stops_dependents_first_and_leaving_stops_nobody() {
+    let running =
+        |name: &str, pid| seen(name, &format!("{name}-1"), SeenState::Running(process(pid)));
+    let app = desired("app", &[("broker", Condition::Started)]);
+    let mut story = Story::new(vec![desired("broker", &[]), app]);
+    let both = vec![running("broker", 1), running("app", 2)];
+    story.answer(&Call::Survey, Ok(Outcome::Seen(both)));
+    let mut leaving = Story {
+        supervisor: story.supervisor.clone(),
+        now: story.now,
+        calls: Vec::new(),
+        told: Vec::new(),
+    };
+    leaving.event(Event::Terminate(Parting::Leave));
+    assert_eq!(leaving.calls, []);
+    assert!(leaving.told.contains(&Action::Exit));
+
+    story.event(Event::Terminate(Parting::Stop));
+    for name in ["app", "broker"] {
+        let stop = Call::Stop {
+            id: format!("id-{name}"),
+            grace: Duration::from_secs(10),
+        };
+        assert!(!story.told.contains(&Action::Exit));
+        assert_eq!(story.calls.len(), 1, "one after the other");
+        story.answer(&stop, Ok(Outcome::Ended));
+        let exited = seen(name, &format!("{name}-1"), SeenState::Exited { code: 0 });
+        // The end is confirmed while the next one is stopped.
+        let at = story.calls.iter().position(|(_, call)| *call == look(name));
+        let (op, _) = story.calls.remove(at.expect("a look"));
+        story.event(Event::Done(op, Ok(Outcome::Seen(vec![exited]))));
+    }
+    assert!(story.told.contains(&Action::Exit));
+}
+
+#[test]
+fn a_spurious_wake_changes_nothing() {
+    let mut story = healthy();
+    let before = story.supervisor.view();
+    for _ in 0..10 {
+        story.event(Event::Tick);
+    }
+    assert_eq!(story.told, []);
+    assert_eq!(story.supervisor.view(), before);
+}
