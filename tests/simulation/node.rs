@@ -18,10 +18,10 @@ use monopod::spec::types::{
     Condition, Escalation, Health, Healthcheck, Probe, Ready, Role, Target, Timing,
 };
 
-/// systemd's TimeoutStartSec= in the simulation.
+/// systemd's `TimeoutStartSec=` in the simulation.
 const START: Duration = Duration::from_secs(90);
 
-/// systemd's WatchdogSec= in the simulation.
+/// systemd's `WatchdogSec=` in the simulation.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// What may befall a node.

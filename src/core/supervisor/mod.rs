@@ -14,6 +14,7 @@ mod survey;
 mod view;
 
 #[cfg(test)]
+#[allow(clippy::unnecessary_wraps, reason = "answers are results")]
 mod tests;
 
 pub use view::{ContainerView, Step, StepKind, View};
