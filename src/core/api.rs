@@ -132,6 +132,8 @@ pub enum Outcome {
     Created {
         /// Container ID.
         id: String,
+        /// Hash of the spec that it was made from, which may have been replaced in the meantime.
+        hash: String,
         /// The image's own HEALTHCHECK.
         image_health: Option<Health>,
     },

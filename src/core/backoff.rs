@@ -21,7 +21,7 @@ impl Jitter {
     }
 
     /// The delay before attempt `attempt` (1 is the first): none, then `base`, doubling up to `max`,
-    /// each between three and five quarters of itself so that a fleet does not beat in step.
+    /// each between three and five quarters of itself, and never above `max`, so that a fleet does not beat in step.
     pub fn delay(&mut self, attempt: u32, base: Duration, max: Duration) -> Duration {
         let Some(doublings) = attempt.checked_sub(2) else {
             return Duration::ZERO;
@@ -29,7 +29,7 @@ impl Jitter {
         let factor = 2u32.saturating_pow(doublings);
         let whole = base.saturating_mul(factor).min(max);
         let percent = 75 + u32::try_from(self.next() % 51).unwrap_or(25);
-        whole.saturating_mul(percent) / 100
+        (whole.saturating_mul(percent) / 100).min(max)
     }
 }
 

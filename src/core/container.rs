@@ -97,6 +97,8 @@ pub(crate) enum Why {
     Sick,
     /// The container whose network it shares has been started anew.
     Leader,
+    /// The files say something else now.
+    Outdated,
 }
 
 /// Where a container is being brought.
@@ -197,6 +199,9 @@ pub(crate) struct Machine {
     pub told: Verdict,
 }
 
+/// The container and process whose network a follower was started in.
+pub(crate) type Joined = (String, u32);
+
 impl Machine {
     pub fn new(role: Role, want: Want, record: Record, now: Time) -> Self {
         Self {
@@ -251,6 +256,14 @@ impl Machine {
     pub fn enter(&mut self, phase: Phase, now: Time) {
         self.phase = phase;
         self.since = now;
+        // A course is fulfilled when the old thing is gone, whoever tells so.
+        match (&self.phase, self.course) {
+            (Phase::Absent, _)
+            | (Phase::Dead { .. } | Phase::Exited { .. }, Course::Restart(_)) => {
+                self.course = Course::Keep;
+            }
+            _ => {}
+        }
         if let Some(id) = self.found().map(|found| found.id.clone()) {
             self.last_id = Some(id);
         }
@@ -268,6 +281,11 @@ impl Machine {
             }
             (Want::Gone, _) | (_, None) => false,
         }
+    }
+
+    /// Its end would be what was asked for.
+    pub fn is_to_end(&self) -> bool {
+        self.course != Course::Keep || self.want == Want::Gone
     }
 
     /// The health question that applies to a container.
@@ -333,11 +351,11 @@ impl Machine {
             })
         };
         let poll = (alive.watch == Watch::Polled && world.now >= self.look_at).then(|| self.look());
-        if world.stopping {
-            return if world.unneeded { stop() } else { poll };
-        }
         if held {
             return poll;
+        }
+        if world.stopping {
+            return if world.unneeded { stop() } else { poll };
         }
         if self.want == Want::Gone {
             return stop();

@@ -68,6 +68,8 @@ pub struct Tracker {
     since: Time,
     failures: u32,
     unanswerable: u32,
+    /// One answer of this run was good: failures count from then on.
+    passed: bool,
     wait: Wait,
     app: App,
     last: Option<(Time, Answer)>,
@@ -91,6 +93,7 @@ impl Tracker {
             since: now,
             failures: 0,
             unanswerable: 0,
+            passed: false,
             wait,
             app: App::Silent,
             last: None,
@@ -110,12 +113,13 @@ impl Tracker {
         if self.health == health {
             return;
         }
-        let fresh = Self::new(health, now);
-        let (verdict, since) = (self.verdict, self.since);
+        // An app that said READY=1 once does not say it again for another question.
+        let fresh = Self::adopted(health, now);
         *self = Self {
-            verdict,
-            since,
+            verdict: self.verdict,
+            since: self.since,
             started: self.started,
+            passed: self.passed,
             ..fresh
         };
     }
@@ -240,6 +244,7 @@ impl Tracker {
             Answer::Pass(_) => {
                 self.failures = 0;
                 self.unanswerable = 0;
+                self.passed = true;
                 self.become_(Verdict::Healthy, now);
             }
             Answer::Fail(_) => {
@@ -271,7 +276,7 @@ impl Tracker {
     /// How long until the next question.
     fn pause(&self, timing: &Timing, now: Time) -> Duration {
         let run = now - self.started;
-        if self.verdict == Verdict::Starting && run < start_window(timing) {
+        if !self.passed && run < start_window(timing) {
             // Often at first, so that a quick start is seen quickly, then less so.
             run.max(FIRST_ASK)
                 .min(timing.start_interval)

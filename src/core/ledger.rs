@@ -52,6 +52,8 @@ pub struct Record {
     pub started: bool,
     /// No attempt before this time.
     pub hold: Time,
+    /// The container whose network it shares: that one's ID, and its process when this one was started (0 before).
+    pub joined: Option<(String, u32)>,
 }
 
 /// Why a ledger cannot be used.

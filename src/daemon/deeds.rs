@@ -262,7 +262,11 @@ async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
             let (id, image_health) = engine
                 .create(&files::with_notify(&container), &identity)
                 .await?;
-            Ok(Outcome::Created { id, image_health })
+            Ok(Outcome::Created {
+                id,
+                hash: identity.hash,
+                image_health,
+            })
         }
         Call::Start { role, id } => {
             // A reboot has taken the files away; an image that went is the start's own error.

@@ -12,7 +12,7 @@ use monopod::core::api::{
 };
 use monopod::core::ladder::Rung;
 use monopod::core::ledger::{self, Durable, Volatile};
-use monopod::core::supervisor::{Config, Supervisor};
+use monopod::core::supervisor::{Config, StepKind, Supervisor};
 use monopod::core::time::Time;
 use monopod::spec::types::{
     Condition, Escalation, Health, Healthcheck, Probe, Ready, Role, Target, Timing,
@@ -41,6 +41,18 @@ pub enum Blow {
     EngineHangs(u64, bool),
     /// The engine refuses the next so many calls that change something.
     EngineRefuses(u32),
+    /// The engine answers the next so many looks with an error of its own.
+    EngineConfused(u32),
+    /// The next so many starts and creations say that something they need is not there.
+    SomethingLacks(u32),
+    /// The answers to the next so many calls are lost; what was asked is done.
+    AnswersLost(u32),
+    /// The engine does not notice the end of a process for so long (s).
+    EngineBlind(u64),
+    /// Writing the ledger takes so long (s).
+    DiskSlow(u64),
+    /// The daemon is told to end with its containers; it is started again later.
+    Stop,
     /// Answers take so long (ms) from now on.
     EngineSlow(u64),
     /// The daemon is killed after so many further actions.
@@ -78,6 +90,8 @@ struct Container {
     stranger: bool,
     /// The container whose network it was made to share, and that one's process when it was started.
     joins: Option<(String, u32)>,
+    /// Its last process.
+    last_pid: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -116,6 +130,17 @@ pub struct Node {
     hangs_until: Duration,
     hang_takes_effect: bool,
     refusals: u32,
+    confused: u32,
+    lacks: u32,
+    answers_lost: u32,
+    blind_until: Duration,
+    disk_slow: Duration,
+    /// When the engine last failed to do what it was told.
+    troubled: Duration,
+    /// The daemon has been told to end by this time.
+    ends_by: Option<Duration>,
+    /// Calls and reports of the present minute, and how many may be in one.
+    minute: (u64, u32),
     latency: u64,
     image_gone_until: Duration,
     disk_full_until: Duration,
@@ -189,6 +214,7 @@ pub fn workload(variant: u8) -> Vec<Desired> {
         3 => {
             let mut follower = one(&app, after(Condition::Started));
             follower.network_of = Some(broker.clone());
+            follower.healthcheck = Healthcheck::Off;
             vec![one(&broker, BTreeMap::new()), follower]
         }
         _ => vec![
@@ -219,6 +245,14 @@ impl Node {
             hangs_until: Duration::ZERO,
             hang_takes_effect: false,
             refusals: 0,
+            confused: 0,
+            lacks: 0,
+            answers_lost: 0,
+            blind_until: Duration::ZERO,
+            disk_slow: Duration::ZERO,
+            troubled: Duration::ZERO,
+            ends_by: None,
+            minute: (0, 0),
             latency: 20,
             image_gone_until: Duration::ZERO,
             disk_full_until: Duration::ZERO,
@@ -249,6 +283,7 @@ impl Node {
             }),
             stranger: true,
             joins: None,
+            last_pid: None,
         });
         for (index, (runs, fits, renamed)) in remains.iter().enumerate() {
             let role = roles()[index % 2].clone();
@@ -283,6 +318,7 @@ impl Node {
                 state,
                 stranger: false,
                 joins: None,
+                last_pid: None,
             });
         }
         let mut at = node.now;
@@ -302,6 +338,7 @@ impl Node {
                 Blow::Sick(_, span)
                 | Blow::Unaskable(_, span)
                 | Blow::EngineHangs(span, _)
+                | Blow::EngineBlind(span)
                 | Blow::ImageGone(span)
                 | Blow::DiskFull(span) => Duration::from_secs(*span),
                 _ => Duration::ZERO,
@@ -350,6 +387,10 @@ impl Node {
     pub fn mend(&mut self) {
         self.loops.clear();
         self.refusals = 0;
+        self.confused = 0;
+        self.lacks = 0;
+        self.answers_lost = 0;
+        self.disk_slow = Duration::ZERO;
         self.latency = 20;
     }
 
@@ -372,6 +413,21 @@ impl Node {
                     daemon.view()
                 ));
             }
+        }
+        for container in self
+            .containers
+            .iter()
+            .filter(|container| !container.stranger)
+        {
+            if let Some((leader, pid)) = &container.joins
+                && self.process(leader) != Some(*pid)
+            {
+                return Err(format!("{} is in a network that is gone", container.role));
+            }
+        }
+        let plan = daemon.plan(&workload(self.variant));
+        if plan.iter().any(|step| step.kind != StepKind::Keep) {
+            return Err(format!("something is still to do: {plan:?}"));
         }
         if daemon.verdict() != monopod::core::health::Verdict::Healthy {
             return Err(format!("not healthy: {:?}", daemon.view()));
@@ -457,6 +513,7 @@ impl Node {
     fn boot(&mut self) -> Result<(), String> {
         self.generation += 1;
         self.kill_after = None;
+        self.ends_by = None;
         self.ready = false;
         self.fed = self.now;
         self.start_by = self.now + START;
@@ -565,6 +622,7 @@ impl Node {
     fn execute(&mut self, action: Action) -> Result<(), String> {
         match action {
             Action::Engine(op, call) => {
+                self.count_towards_the_minute()?;
                 if let Call::Create { role } = &call
                     && self.known_absent.get(role) != Some(&true)
                 {
@@ -614,7 +672,7 @@ impl Node {
                     self.writes += 1;
                     Ok(())
                 };
-                let at = self.now + Duration::from_millis(5);
+                let at = self.now + Duration::from_millis(5) + self.disk_slow;
                 self.at(at, Due::Deliver(self.generation, Event::Persisted(result)));
             }
             Action::Record(volatile) => self.run = volatile,
@@ -633,15 +691,55 @@ impl Node {
                 self.start_by = self.start_by.max(self.now + span);
             }
             Action::Abandon(_) | Action::Notify(_) => {}
-            Action::Report(report) => self.reported(report.kind)?,
-            Action::Exit => self.crash(Duration::from_secs(1)),
+            Action::Report(report) => {
+                self.count_towards_the_minute()?;
+                self.reported(report.kind)?;
+            }
+            Action::Exit => self.exit()?,
         }
+        Ok(())
+    }
+
+    /// Whatever is broken, a daemon that turns in circles wears out journal and flash.
+    fn count_towards_the_minute(&mut self) -> Result<(), String> {
+        let minute = self.now.as_secs() / 60;
+        if self.minute.0 != minute {
+            self.minute = (minute, 0);
+        }
+        self.minute.1 += 1;
+        if self.minute.1 > 400 {
+            return Err("the daemon turns in circles".to_owned());
+        }
+        Ok(())
+    }
+
+    fn exit(&mut self) -> Result<(), String> {
+        let lately = self.now < self.troubled.max(self.blind_until) + Duration::from_secs(60);
+        let in_vain = self.latency > 1000 || (lately && self.troubled > Duration::ZERO);
+        if self.ends_by.is_some() && !in_vain {
+            for role in roles() {
+                let of_role =
+                    |container: &&Container| container.role == role && !container.stranger;
+                if self
+                    .containers
+                    .iter()
+                    .filter(of_role)
+                    .any(|container| matches!(container.state, SeenState::Running(_)))
+                {
+                    return Err(format!("the daemon is told to stop, ends, and {role} runs"));
+                }
+            }
+        }
+        self.crash(Duration::from_secs(30));
         Ok(())
     }
 
     fn reported(&mut self, kind: ReportKind) -> Result<(), String> {
         match kind {
-            ReportKind::Restarting | ReportKind::Recreating | ReportKind::EngineSilent => {
+            ReportKind::Restarting
+            | ReportKind::Recreating
+            | ReportKind::EngineRefused
+            | ReportKind::EngineSilent => {
                 self.answered_failures += 1;
             }
             ReportKind::WatchdogWithheld => {
@@ -762,13 +860,26 @@ impl Node {
             Err(Fault::NoAnswer("timed out".to_owned()))
         } else {
             let changes = !matches!(call, Call::Survey | Call::Look { .. });
-            if changes && self.refusals > 0 {
+            if !changes && self.confused > 0 {
+                self.confused -= 1;
+                Err(Fault::Refused("internal error".to_owned()))
+            } else if matches!(call, Call::Create { .. } | Call::Start { .. }) && self.lacks > 0 {
+                self.lacks -= 1;
+                Err(Fault::NotFound("network not found".to_owned()))
+            } else if self.answers_lost > 0 {
+                self.answers_lost -= 1;
+                let _ = self.obey(call);
+                Err(Fault::NoAnswer("connection reset".to_owned()))
+            } else if changes && self.refusals > 0 {
                 self.refusals -= 1;
                 Err(Fault::Refused("server error".to_owned()))
             } else {
                 self.obey(call)
             }
         };
+        if result.is_err() || self.now < self.blind_until {
+            self.troubled = self.now;
+        }
         if op != OpId(u64::MAX) {
             let at = self.now + Duration::from_millis(1);
             self.at(at, Due::Deliver(generation, Event::Done(op, result)));
@@ -813,13 +924,15 @@ impl Node {
                     id: id.clone(),
                     name,
                     role: role.clone(),
-                    hash: desired.hash,
+                    hash: desired.hash.clone(),
                     state: SeenState::Created,
                     stranger: false,
                     joins,
+                    last_pid: None,
                 });
                 Ok(Outcome::Created {
                     id,
+                    hash: desired.hash,
                     image_health: None,
                 })
             }
@@ -881,6 +994,7 @@ impl Node {
             return Ok(Outcome::Started(running.clone()));
         }
         container.joins = joined;
+        container.last_pid = Some(1000 + next);
         self.next_id = next;
         let running = Running {
             pid: 1000 + next,
@@ -913,7 +1027,12 @@ impl Node {
                 hash: container.hash.clone(),
                 image_id: "sha256:1".to_owned(),
                 image_health: None,
-                state: container.state.clone(),
+                state: match (&container.state, container.last_pid) {
+                    (SeenState::Exited { .. }, Some(pid)) if self.now < self.blind_until => {
+                        SeenState::Running(Running { pid, address: None })
+                    }
+                    (state, _) => state.clone(),
+                },
             })
             .collect()
     }
@@ -972,6 +1091,18 @@ impl Node {
                 self.hang_takes_effect = takes_effect;
             }
             Blow::EngineRefuses(times) => self.refusals += times,
+            Blow::EngineConfused(times) => self.confused += times,
+            Blow::SomethingLacks(times) => self.lacks += times,
+            Blow::AnswersLost(times) => self.answers_lost += times,
+            Blow::EngineBlind(span) => self.blind_until = until(span),
+            Blow::DiskSlow(span) => self.disk_slow = Duration::from_secs(span),
+            Blow::Stop => {
+                if self.daemon.is_some() {
+                    self.ends_by
+                        .get_or_insert(self.now + Duration::from_secs(90));
+                }
+                return self.deliver(self.generation, Event::Terminate(Parting::Stop));
+            }
             Blow::EngineSlow(latency) => self.latency = latency,
             Blow::DaemonKilled(after) => self.kill_after = Some(after),
             Blow::PowerCut => {
@@ -1031,6 +1162,9 @@ impl Node {
         let stranger = self.containers.iter().find(|container| container.stranger);
         if !stranger.is_some_and(|stranger| matches!(stranger.state, SeenState::Running(_))) {
             return Err("a stranger's container was touched".to_owned());
+        }
+        if self.ends_by.is_some_and(|by| self.now > by) && self.daemon.is_some() {
+            return Err("the daemon was told to stop and does not".to_owned());
         }
         if let Some(daemon) = &self.daemon {
             let withheld = daemon.rung() == Rung::Withhold;

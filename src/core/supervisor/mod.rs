@@ -8,6 +8,7 @@
 //! reason changes nothing. It never waits, never fails and never looks at a clock.
 //! What is under way ends in an event, or in its own deadline if no event comes.
 
+mod follow;
 mod outcome;
 mod settle;
 mod survey;
@@ -17,6 +18,7 @@ mod view;
 #[allow(clippy::unnecessary_wraps, reason = "answers are results")]
 mod tests;
 
+use outcome::Ended;
 pub use view::{ContainerView, Step, StepKind, View};
 
 use std::time::Duration;
@@ -66,8 +68,14 @@ enum Survey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
     Nothing,
-    Withhold,
-    Reset,
+    /// One more withholding; given up at this time.
+    Withhold {
+        by: Time,
+    },
+    /// A full budget; given up at this time.
+    Reset {
+        by: Time,
+    },
 }
 
 /// Whether archives of the preload folder may still bring an image.
@@ -75,6 +83,17 @@ enum Writing {
 enum Preload {
     Running,
     Done,
+}
+
+/// How long the end may take beyond the containers' grace periods.
+const LAST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The daemon's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    parting: Parting,
+    /// It ends at this time at the latest, whatever the engine says.
+    by: Time,
 }
 
 /// The whole state.
@@ -93,7 +112,7 @@ pub struct Supervisor {
     write_at: Time,
     recorded: Volatile,
     preload: Preload,
-    parting: Option<Parting>,
+    parting: Option<End>,
     /// READY=1 has been sent.
     ready: bool,
     fed: Option<Time>,
@@ -127,6 +146,8 @@ impl Supervisor {
                     record.quick = 0;
                     record.hold = now;
                 }
+                // A record of another boot counts from another zero.
+                record.hold = record.hold.min(now + config.escalation.backoff_max);
                 Machine::new(desired.role.clone(), Want::Run(desired), record, now)
             })
             .collect();
@@ -172,8 +193,15 @@ impl Supervisor {
             Survey::Due | Survey::Done => None,
             Survey::Asked { expires, .. } => Some(expires),
         };
+        let writing = match self.writing {
+            Writing::Nothing => None,
+            Writing::Withhold { by } | Writing::Reset { by } => Some(by),
+        };
+        let end = self.parting.map(|end| end.by);
         [
             survey,
+            writing,
+            end,
             Some(self.engine.hold),
             Some(self.write_at),
             self.notify_deadline(),
@@ -270,6 +298,16 @@ impl Supervisor {
             Call::Stop { .. } => Kind::Stop,
             Call::Remove { .. } => Kind::Remove,
         };
+        let leader = self.leader_of(&self.machines[index]);
+        let machine = &mut self.machines[index];
+        match kind {
+            Kind::Create => machine.record.joined = leader.map(|(id, _)| (id, 0)),
+            Kind::Start => machine.record.joined = leader,
+            Kind::Stop if machine.course == Course::Keep && machine.outdated() => {
+                machine.course = Course::Recreate(Why::Outdated);
+            }
+            Kind::Stop | Kind::Look | Kind::Image | Kind::Remove => {}
+        }
         let (op, expires) = self.call(call);
         self.machines[index].pending = Some(Pending { op, kind, expires });
     }
@@ -285,7 +323,7 @@ impl Supervisor {
         let Some(found) = machine.found().cloned() else {
             return;
         };
-        let healthy_for = healthy_for(machine, now);
+        let ended = Ended::of(machine, now);
         machine.enter(
             Phase::Dead {
                 found,
@@ -295,7 +333,7 @@ impl Supervisor {
             now,
         );
         machine.look_at = now;
-        self.ended(index, None, healthy_for);
+        self.ended(index, None, ended);
     }
 
     fn unwatched(&mut self, role: &Role, pid: u32) {
@@ -333,7 +371,11 @@ impl Supervisor {
                 .iter()
                 .position(|machine| machine.role == desired.role && machine.desired().is_some())
             {
-                Some(index) => self.machines[index].change(desired, now),
+                Some(index) => {
+                    // The image that is on its way may be another one than is needed now.
+                    self.abandon(index, &[Kind::Image]);
+                    self.machines[index].change(desired, now);
+                }
                 None => self.machines.push(Machine::new(
                     desired.role.clone(),
                     Want::Run(desired),
@@ -356,9 +398,15 @@ impl Supervisor {
         for machine in &mut self.machines {
             if machine.desired().is_some() && role.is_none_or(|role| *role == machine.role) {
                 machine.course = Course::Restart(Why::Asked);
+                // Root's hand is a new beginning.
+                machine.record.strikes = 0;
+                machine.record.quick = 0;
                 machine.record.hold = now;
                 asked.push(machine.role.clone());
             }
+        }
+        if !asked.is_empty() {
+            self.ladder = Ladder::Climbing;
         }
         for role in asked {
             self.report(
@@ -370,21 +418,47 @@ impl Supervisor {
     }
 
     fn terminate(&mut self, parting: Parting) {
-        if self.parting == Some(Parting::Stop) {
+        if self.stopping() {
             return;
         }
-        self.parting = Some(parting);
+        let graces: Duration = self
+            .all_wanted()
+            .filter_map(Machine::desired)
+            .map(|desired| desired.grace)
+            .sum();
+        let by = self.now + graces + LAST_PATIENCE;
+        self.parting = Some(End { parting, by });
         self.notify(Notify::Stopping);
         let text = match parting {
             Parting::Leave => "monopod ends; the containers run on",
             Parting::Stop => "monopod ends and stops the containers",
         };
         self.report(None, ReportKind::Stopping, text.to_owned());
-        // Whatever delays an attempt does not delay the end.
-        for machine in &mut self.machines {
-            machine.record.hold = self.now;
+        // Whatever delays or occupies an attempt does not delay the end.
+        for index in 0..self.machines.len() {
+            self.machines[index].record.hold = self.now;
+            self.abandon(index, &[Kind::Image, Kind::Look]);
         }
-        self.engine.hold = self.now;
+        self.engine = EngineLine {
+            silent: 0,
+            hold: self.now,
+        };
+    }
+
+    /// The daemon ends and takes the containers with it.
+    fn stopping(&self) -> bool {
+        self.parting.is_some_and(|end| end.parting == Parting::Stop)
+    }
+
+    /// Drops a machine's call if it is of these kinds.
+    fn abandon(&mut self, index: usize, kinds: &[Kind]) {
+        let machine = &mut self.machines[index];
+        if let Some(pending) = machine.pending
+            && kinds.contains(&pending.kind)
+        {
+            machine.pending = None;
+            self.actions.push(Action::Abandon(pending.op));
+        }
     }
 }
 

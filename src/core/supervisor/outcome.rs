@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::{Preload, Supervisor, Survey, Writing, healthy_for};
 use crate::core::api::{Fault, OpId, Outcome, ReportKind};
-use crate::core::container::{Alive, Course, Found, Image, Kind, Phase, Sight, Want, Watch, Why};
-use crate::core::health::Tracker;
+use crate::core::container::{
+    Alive, Course, Found, Image, Kind, Machine, Phase, Sight, Want, Watch, Why,
+};
+use crate::core::health::{Tracker, Verdict};
 use crate::core::ladder::{Answered, Ladder, answer};
 use crate::core::ledger::Durable;
+use crate::core::time::Time;
 
 /// A container that was Healthy for so long before it failed is restarted at once, whatever came before.
 const CALM: Duration = Duration::from_secs(60);
@@ -23,6 +26,28 @@ const IMAGE_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long after a failed write of the ledger the next one is tried.
 const WRITE_AGAIN: Duration = Duration::from_secs(600);
+
+/// How a process came to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ended {
+    /// It was told to.
+    AsAsked,
+    /// Nobody asked; it had been Healthy for so long.
+    ByItself { healthy_for: Option<Duration> },
+}
+
+impl Ended {
+    /// What the end of a machine's process would be, seen before it is known.
+    pub(super) fn of(machine: &Machine, now: Time) -> Self {
+        if machine.is_to_end() {
+            Self::AsAsked
+        } else {
+            Self::ByItself {
+                healthy_for: healthy_for(machine, now),
+            }
+        }
+    }
+}
 
 impl Supervisor {
     /// A call ended.
@@ -44,10 +69,24 @@ impl Supervisor {
         };
         match result {
             Ok(outcome) => {
-                self.engine_answers();
                 self.succeeded(index, pending.kind, outcome);
+                // An answer that the kernel knows to be wrong is none.
+                let wrong = matches!(self.machines[index].phase, Phase::Dead { looks, .. } if looks > LOOKS);
+                if !(wrong && pending.kind == Kind::Look) {
+                    self.engine_answers();
+                }
             }
             Err(Fault::NoAnswer(text)) => {
+                self.engine_silent(&text);
+                self.unsure(index, pending.kind);
+            }
+            // A look that is refused says nothing about the container.
+            Err(
+                Fault::NotFound(text)
+                | Fault::Conflict(text)
+                | Fault::ImageMissing(text)
+                | Fault::Refused(text),
+            ) if pending.kind == Kind::Look => {
                 self.engine_silent(&text);
                 self.unsure(index, pending.kind);
             }
@@ -87,32 +126,26 @@ impl Supervisor {
                 machine.image = Image::Ready(id);
                 machine.trouble = None;
             }
-            Outcome::Created { id, image_health } => {
+            Outcome::Created {
+                id,
+                hash,
+                image_health,
+            } => {
                 let machine = &mut self.machines[index];
-                let hash = machine
-                    .desired()
-                    .map(|desired| desired.hash.clone())
-                    .unwrap_or_default();
                 let image_id = match std::mem::replace(&mut machine.image, Image::Unchecked) {
                     Image::Ready(id) => id,
                     Image::Unchecked | Image::Missing { .. } => String::new(),
                 };
-                machine.enter(
-                    Phase::Created(Found {
-                        id,
-                        hash,
-                        image_id,
-                        image_health,
-                    }),
-                    now,
-                );
+                let found = Found {
+                    id,
+                    hash,
+                    image_id,
+                    image_health,
+                };
+                machine.enter(Phase::Created(found), now);
                 machine.course = Course::Keep;
-                self.report(
-                    Some(&role),
-                    ReportKind::Created,
-                    format!("{role}: container made"),
-                );
-                self.leader_changed(index, Course::Recreate(Why::Leader));
+                let text = format!("{role}: container made");
+                self.report(Some(&role), ReportKind::Created, text);
             }
             Outcome::Started(running) => {
                 let machine = &mut self.machines[index];
@@ -136,7 +169,6 @@ impl Supervisor {
                 let text = format!("{role}: runs as process {}", running.pid);
                 self.watch(index);
                 self.report(Some(&role), ReportKind::Started, text);
-                self.leader_changed(index, Course::Restart(Why::Leader));
             }
             Outcome::Ended => self.call_ended(index, kind),
         }
@@ -161,7 +193,7 @@ impl Supervisor {
         if let Some(alive) = machine.alive() {
             // The pidfd may be slower than the engine; what the exit code was, a look tells.
             let (found, pid) = (alive.found.clone(), alive.pid);
-            let healthy_for = healthy_for(machine, now);
+            let ended = Ended::of(machine, now);
             machine.enter(
                 Phase::Dead {
                     found,
@@ -171,23 +203,7 @@ impl Supervisor {
                 now,
             );
             machine.look_at = now;
-            self.ended(index, None, healthy_for);
-        }
-    }
-
-    /// The container whose network others share has been made or started anew: they must follow.
-    fn leader_changed(&mut self, index: usize, course: Course) {
-        let leader = self.machines[index].role.clone();
-        let now = self.now;
-        for machine in &mut self.machines {
-            let follows = machine
-                .desired()
-                .is_some_and(|desired| desired.network_of.as_ref() == Some(&leader));
-            let stronger = !matches!(machine.course, Course::Recreate(_));
-            if follows && stronger && machine.found().is_some() {
-                machine.course = course;
-                machine.record.hold = now;
-            }
+            self.ended(index, None, ended);
         }
     }
 
@@ -212,13 +228,16 @@ impl Supervisor {
                 self.image_missing(index, &text);
                 return;
             }
-            Fault::NotFound(_) => {
+            Fault::NotFound(_) if matches!(kind, Kind::Stop | Kind::Remove) => {
                 let machine = &mut self.machines[index];
                 machine.look_at = now;
                 machine.enter(Phase::Unseen, now);
                 return;
             }
-            Fault::NoAnswer(text) | Fault::Conflict(text) | Fault::Refused(text) => text,
+            Fault::NoAnswer(text)
+            | Fault::NotFound(text)
+            | Fault::Conflict(text)
+            | Fault::Refused(text) => text,
         };
         let verb = match kind {
             Kind::Look => "look at its container",
@@ -229,7 +248,21 @@ impl Supervisor {
             Kind::Remove => "remove its container",
         };
         let text = format!("{role}: the engine will not {verb}: {text}");
-        self.machines[index].trouble = Some(text.clone());
+        let machine = &mut self.machines[index];
+        let known = machine.trouble.as_ref() == Some(&text);
+        machine.trouble = Some(text.clone());
+        if kind == Kind::Image
+            && machine.alive().is_some()
+            && machine.verdict() != Verdict::Unhealthy
+        {
+            // What runs is well: only what should replace it has to wait.
+            let again = now + IMAGE_AGAIN;
+            machine.image = Image::Missing { again };
+            if !known {
+                self.report(Some(&role), ReportKind::EngineRefused, text);
+            }
+            return;
+        }
         self.report(Some(&role), ReportKind::EngineRefused, text);
         // What a refused call left behind is looked at before anything else is tried.
         let machine = &mut self.machines[index];
@@ -264,26 +297,24 @@ impl Supervisor {
     }
 
     /// A process ended, or was found to have ended.
-    pub(super) fn ended(&mut self, index: usize, code: Option<i64>, healthy_for: Option<Duration>) {
-        let machine = &self.machines[index];
-        let role = machine.role.clone();
-        let meant =
-            machine.course != Course::Keep || machine.want == Want::Gone || self.parting.is_some();
+    pub(super) fn ended(&mut self, index: usize, code: Option<i64>, ended: Ended) {
+        let role = self.machines[index].role.clone();
         let how = code.map_or(String::new(), |code| format!(" with exit code {code}"));
-        if meant {
-            self.report(
-                Some(&role),
-                ReportKind::Exited,
-                format!("{role}: ended{how}, as asked"),
-            );
-        } else {
-            self.machines[index].trouble = Some(format!("{ENDED}{how}"));
-            self.report(
-                Some(&role),
-                ReportKind::Exited,
-                format!("{role}: {ENDED}{how}"),
-            );
-            self.strike(index, healthy_for);
+        match ended {
+            Ended::AsAsked => {
+                let text = format!("{role}: ended{how}, as asked");
+                self.report(Some(&role), ReportKind::Exited, text);
+            }
+            Ended::ByItself { .. } if self.parting.is_some() => {
+                let text = format!("{role}: ended{how}");
+                self.report(Some(&role), ReportKind::Exited, text);
+            }
+            Ended::ByItself { healthy_for } => {
+                self.machines[index].trouble = Some(format!("{ENDED}{how}"));
+                let text = format!("{role}: {ENDED}{how}");
+                self.report(Some(&role), ReportKind::Exited, text);
+                self.strike(index, healthy_for);
+            }
         }
     }
 
@@ -292,10 +323,6 @@ impl Supervisor {
         let policy = self.config.escalation.clone();
         let now = self.now;
         let machine = &mut self.machines[index];
-        if machine.want == Want::Gone || self.parting.is_some() {
-            machine.record.hold = now + policy.backoff_base;
-            return;
-        }
         let record = &mut machine.record;
         record.strikes = record.strikes.saturating_add(1);
         record.quick = if healthy_for.is_some_and(|span| span >= CALM) {
@@ -336,8 +363,26 @@ impl Supervisor {
                 "a further restart".to_owned(),
             ),
         };
-        machine.course = course;
+        // Without a process there is nothing to stop: to be started is all that it needs.
+        let course = match course {
+            Course::Restart(_) if machine.alive().is_none() => Course::Keep,
+            course => course,
+        };
+        // What root, the files or a leader want is not the ladder's to take back.
+        if let Course::Keep | Course::Restart(Why::Sick) | Course::Recreate(Why::Sick) =
+            machine.course
+        {
+            machine.course = course;
+        }
         machine.image = Image::Unchecked;
+        if self.parting.is_some() {
+            // There is no time left for long delays.
+            machine.record.hold = now + policy.backoff_base;
+            return;
+        }
+        if machine.want == Want::Gone {
+            return;
+        }
         let role = machine.role.clone();
         let when = if delay.is_zero() {
             "now".to_owned()
@@ -350,7 +395,7 @@ impl Supervisor {
     /// The look that was asked for a machine has come.
     fn looked(&mut self, index: usize, seen: &[crate::core::api::Seen]) {
         let now = self.now;
-        let healthy_for = healthy_for(&self.machines[index], now);
+        let ended = Ended::of(&self.machines[index], now);
         let mine = self.choose(index, seen);
         let sight = self.machines[index].see(mine.as_ref(), now);
         let machine = &mut self.machines[index];
@@ -366,16 +411,21 @@ impl Supervisor {
             self.engine_silent("it calls a process running that has ended");
             self.machines[index].look_at = self.engine.hold;
         }
-        self.sighted(index, sight, healthy_for);
+        self.sighted(index, sight, ended);
     }
 
-    pub(super) fn sighted(&mut self, index: usize, sight: Sight, healthy_for: Option<Duration>) {
+    pub(super) fn sighted(&mut self, index: usize, sight: Sight, ended: Ended) {
         let machine = &self.machines[index];
         let role = machine.role.clone();
         match sight {
             Sight::Same => {}
             Sight::Adopted => {
-                self.machines[index].record.started = true;
+                let machine = &mut self.machines[index];
+                machine.record.started = true;
+                if let Course::Restart(Why::Sick) | Course::Recreate(Why::Sick) = machine.course {
+                    // It is another process than the one that was sick.
+                    machine.course = Course::Keep;
+                }
                 self.watch(index);
                 self.report(
                     Some(&role),
@@ -383,7 +433,7 @@ impl Supervisor {
                     format!("{role}: runs already and is adopted"),
                 );
             }
-            Sight::Ended(code) => self.ended(index, code, healthy_for),
+            Sight::Ended(code) => self.ended(index, code, ended),
             Sight::Confirmed(code) => {
                 if self.machines[index].trouble.as_deref() == Some(ENDED) {
                     self.machines[index].trouble = Some(format!("{ENDED} with exit code {code}"));
@@ -392,7 +442,7 @@ impl Supervisor {
         }
     }
 
-    fn engine_answers(&mut self) {
+    pub(super) fn engine_answers(&mut self) {
         if self.engine.silent > 0 {
             self.engine = super::EngineLine {
                 silent: 0,
@@ -431,7 +481,7 @@ impl Supervisor {
         let now = self.now;
         match (writing, result) {
             (Writing::Nothing, _) => {}
-            (Writing::Withhold, Ok(())) => {
+            (Writing::Withhold { .. }, Ok(())) => {
                 self.durable = Durable {
                     withheld: self.durable.withheld.saturating_add(1),
                 };
@@ -439,7 +489,7 @@ impl Supervisor {
                     self.withhold();
                 }
             }
-            (Writing::Reset, Ok(())) => self.durable = Durable::default(),
+            (Writing::Reset { .. }, Ok(())) => self.durable = Durable::default(),
             (writing, Err(text)) => {
                 self.write_at = now + WRITE_AGAIN;
                 self.report(
@@ -447,7 +497,7 @@ impl Supervisor {
                     ReportKind::LedgerFailed,
                     format!("the ledger cannot be written: {text}"),
                 );
-                if writing == Writing::Withhold && self.ladder == Ladder::Recording {
+                if matches!(writing, Writing::Withhold { .. }) && self.ladder == Ladder::Recording {
                     // A rung whose budget cannot be kept would have none.
                     self.enter_safe_state("the ledger cannot be written");
                 }

@@ -17,6 +17,9 @@ const EXTEND_EVERY: Duration = Duration::from_secs(10);
 /// How much more time it is asked for.
 const EXTEND_BY: Duration = Duration::from_secs(30);
 
+/// How long a write of the ledger may take. A medium that takes longer is failing.
+const WRITE_BY: Duration = Duration::from_secs(60);
+
 /// At the end, so many attempts without an answer are enough.
 const LAST_ATTEMPTS: u32 = 4;
 
@@ -25,6 +28,7 @@ impl Supervisor {
         self.give_up_overdue();
         self.ask();
         self.judge();
+        self.follow();
         self.machines.retain(|machine| {
             let gone = machine.want == Want::Gone && matches!(machine.phase, Phase::Absent);
             !gone || machine.pending.is_some()
@@ -44,6 +48,11 @@ impl Supervisor {
             self.actions.push(Action::Abandon(op));
             self.survey = Survey::Due;
             self.engine_silent("a call did not end in time");
+        }
+        if let Writing::Withhold { by } | Writing::Reset { by } = self.writing
+            && by <= now
+        {
+            self.persisted(Err("the medium does not answer".to_owned()));
         }
         for index in 0..self.machines.len() {
             if let Some(pending) = self.machines[index].pending
@@ -96,7 +105,7 @@ impl Supervisor {
                 {
                     machine.course = Course::Keep;
                 }
-                if healthy_for(machine, self.now).is_some_and(|span| span >= stable) {
+                if calm_for(machine, self.now).is_some_and(|span| span >= stable) {
                     machine.record.strikes = 0;
                     machine.record.quick = 0;
                 }
@@ -112,14 +121,16 @@ impl Supervisor {
         }
         let stable = self.all_wanted().all(|machine| {
             machine.record.strikes == 0
-                && healthy_for(machine, self.now).is_some_and(|span| span >= stable)
+                && calm_for(machine, self.now).is_some_and(|span| span >= stable)
         });
         if stable
             && self.durable.withheld > 0
             && self.writing == Writing::Nothing
             && self.now >= self.write_at
         {
-            self.writing = Writing::Reset;
+            self.writing = Writing::Reset {
+                by: self.now + WRITE_BY,
+            };
             self.actions.push(Action::Persist(Durable::default()));
         }
     }
@@ -150,7 +161,11 @@ impl Supervisor {
 
     /// Makes every call that is due.
     fn drive(&mut self) {
-        if self.now < self.engine.hold || self.parting == Some(Parting::Leave) {
+        if self.now < self.engine.hold
+            || self
+                .parting
+                .is_some_and(|end| end.parting == Parting::Leave)
+        {
             return;
         }
         match self.survey {
@@ -184,7 +199,7 @@ impl Supervisor {
     fn world(&self, machine: &Machine) -> World {
         World {
             now: self.now,
-            stopping: self.parting == Some(Parting::Stop),
+            stopping: self.stopping(),
             blocked: self
                 .machines
                 .iter()
@@ -221,24 +236,50 @@ impl Supervisor {
             .map(|(role, _)| role.clone())
     }
 
-    /// The containers' own rungs are used up somewhere, and that matters.
+    /// The containers' own rungs are used up somewhere, and that hurts.
     fn spent(&self) -> Option<String> {
-        let policy = &self.config.escalation;
         let container = self
-            .all_wanted()
-            .find(|machine| {
-                machine.verdict() != Verdict::Healthy
-                    && answer(machine.record.strikes, policy) == Answered::Spent
-                    && machine.record.strikes > 0
-            })
-            .map(|machine| format!("{} does not become healthy", machine.role));
+            .machines
+            .iter()
+            .filter(|machine| self.is_spent(machine))
+            .find_map(|machine| match machine.want {
+                Want::Gone => Some(format!(
+                    "the old container of {} cannot be removed",
+                    machine.role
+                )),
+                Want::Run(_) if machine.verdict() == Verdict::Unhealthy => {
+                    Some(format!("{} does not become healthy", machine.role))
+                }
+                Want::Run(_) => None,
+            });
         container.or_else(|| {
-            let limit = policy.restarts.saturating_add(policy.recreates);
-            let needed = self
-                .all_wanted()
-                .any(|machine| machine.verdict() != Verdict::Healthy);
-            (self.engine.silent > limit && needed).then(|| "the engine does not answer".to_owned())
+            self.lacks_engine()
+                .then(|| "the engine does not answer".to_owned())
         })
+    }
+
+    /// Nothing hurts any more. To be starting, or not to know, is not that.
+    fn relieved(&self) -> bool {
+        let hurts = |machine: &Machine| {
+            self.is_spent(machine)
+                && (machine.want == Want::Gone || machine.verdict() != Verdict::Healthy)
+        };
+        !self.machines.iter().any(hurts) && !self.lacks_engine()
+    }
+
+    fn is_spent(&self, machine: &Machine) -> bool {
+        machine.record.strikes > 0
+            && answer(machine.record.strikes, &self.config.escalation) == Answered::Spent
+    }
+
+    /// The engine is needed, and too many attempts in a row went without an answer.
+    fn lacks_engine(&self) -> bool {
+        let policy = &self.config.escalation;
+        let limit = policy.restarts.saturating_add(policy.recreates);
+        self.engine.silent > limit
+            && self
+                .all_wanted()
+                .any(|machine| machine.verdict() != Verdict::Healthy)
     }
 
     fn climb(&mut self) {
@@ -255,20 +296,23 @@ impl Supervisor {
                 let budget = self.durable.withheld < self.config.escalation.withholds;
                 if self.config.watchdog.is_some() && budget && self.writing == Writing::Nothing {
                     self.ladder = Ladder::Recording;
-                    self.writing = Writing::Withhold;
+                    self.writing = Writing::Withhold {
+                        by: self.now + WRITE_BY,
+                    };
                     let withheld = self.durable.withheld.saturating_add(1);
                     self.actions.push(Action::Persist(Durable { withheld }));
                 } else if self.writing == Writing::Nothing {
                     self.enter_safe_state(&why);
                 }
             }
-            (Ladder::Recording | Ladder::Withholding { .. }, None) => {
+            (Ladder::Recording | Ladder::Withholding { .. }, _) if self.relieved() => {
                 self.ladder = Ladder::Climbing;
                 self.recovered();
             }
-            (Ladder::Withholding { since }, Some(why)) => {
+            (Ladder::Withholding { since }, why) => {
                 let patience = self.config.watchdog.unwrap_or_default().saturating_mul(3);
                 if self.now - *since >= patience {
+                    let why = why.unwrap_or_else(|| "the workload is not well".to_owned());
                     self.enter_safe_state(&format!("{why}, and systemd has not acted"));
                 }
             }
@@ -276,7 +320,7 @@ impl Supervisor {
                 self.ladder = Ladder::Climbing;
                 self.recovered();
             }
-            (Ladder::Climbing, None) | (Ladder::Recording, Some(_)) | (Ladder::Safe { .. }, _) => {}
+            (Ladder::Climbing, None) | (Ladder::Recording | Ladder::Safe { .. }, _) => {}
         }
     }
 
@@ -366,9 +410,9 @@ impl Supervisor {
                     || self.durable.withheld > 0
                     || matches!(self.ladder, Ladder::Safe { .. })
             })
-            .filter_map(|machine| machine.alive())
-            .filter(|alive| alive.tracker.verdict() == Verdict::Healthy)
-            .map(|alive| alive.tracker.since() + stable)
+            .filter_map(|machine| Some((machine.alive()?, machine.record.hold)))
+            .filter(|(alive, _)| alive.tracker.verdict() == Verdict::Healthy)
+            .map(|(alive, hold)| alive.tracker.since().max(hold) + stable)
             .filter(|time| *time > self.now)
             .min()
     }
@@ -391,10 +435,10 @@ impl Supervisor {
 
     /// Ends the daemon when nothing is left to do.
     fn part(&mut self) {
-        let over = match self.parting {
-            None => false,
-            Some(Parting::Leave) => true,
-            Some(Parting::Stop) => {
+        let Some(end) = self.parting else { return };
+        let over = match end.parting {
+            Parting::Leave => true,
+            Parting::Stop => {
                 let at_rest = self.survey == Survey::Done
                     && self.machines.iter().all(|machine| {
                         machine.pending.is_none()
@@ -403,17 +447,24 @@ impl Supervisor {
                                 Phase::Unseen | Phase::Running(_) | Phase::Dead { .. } => false,
                             }
                     });
-                if self.engine.silent >= LAST_ATTEMPTS && !at_rest {
-                    let text = "the engine does not answer: its containers could not be stopped";
+                let vain = self.engine.silent >= LAST_ATTEMPTS || self.now >= end.by;
+                if vain && !at_rest {
+                    let text =
+                        "the engine did not stop every container in time; they are left to it";
                     self.report(None, ReportKind::EngineSilent, text.to_owned());
                 }
-                at_rest || self.engine.silent >= LAST_ATTEMPTS
+                at_rest || vain
             }
         };
         if over {
             self.actions.push(Action::Exit);
         }
     }
+}
+
+/// For how long a machine has been Healthy without anything having failed.
+fn calm_for(machine: &Machine, now: Time) -> Option<Duration> {
+    healthy_for(machine, now).map(|span| span.min(now - machine.record.hold))
 }
 
 /// A container that goes holds back those to come: as long as it may run, or has the name that they need.

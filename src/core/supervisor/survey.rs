@@ -1,5 +1,6 @@
 //! The first look at what the engine has, and whose each container is.
 
+use super::outcome::Ended;
 use super::{Supervisor, Survey};
 use crate::core::api::{Action, Fault, Outcome, Seen, SeenState};
 use crate::core::container::{Machine, Want};
@@ -11,12 +12,19 @@ impl Supervisor {
         self.survey = Survey::Due;
         match result {
             Ok(Outcome::Seen(seen)) => {
-                self.engine.silent = 0;
+                self.engine_answers();
                 self.survey = Survey::Done;
                 for index in 0..self.machines.len() {
                     let mine = self.choose(index, &seen);
                     let sight = self.machines[index].see(mine.as_ref(), self.now);
-                    self.sighted(index, sight, None);
+                    let machine = &mut self.machines[index];
+                    if machine.outdated() {
+                        // What failed before was another container.
+                        machine.record.strikes = 0;
+                        machine.record.quick = 0;
+                        machine.record.hold = self.now;
+                    }
+                    self.sighted(index, sight, Ended::AsAsked);
                 }
                 self.take_orphans(&seen);
             }

@@ -204,6 +204,7 @@ fn has_image() -> Result<Outcome, Fault> {
 fn created(name: &str) -> Result<Outcome, Fault> {
     Ok(Outcome::Created {
         id: format!("id-{name}"),
+        hash: format!("{name}-1"),
         image_health: None,
     })
 }

@@ -180,7 +180,7 @@ impl Supervisor {
                         {
                             StepKind::Recreate(format!("{} is another image now", desired.image))
                         }
-                        Some(_) if machine.desired() == Some(desired) => StepKind::Keep,
+                        Some(_) if same(machine.desired(), desired) => StepKind::Keep,
                         Some(_) => StepKind::Adjust,
                     },
                 };
@@ -265,7 +265,7 @@ impl Supervisor {
         }
         match &machine.phase {
             Phase::Unseen => Some("the engine has not said yet".to_owned()),
-            Phase::Exited { code, .. } if self.parting == Some(Parting::Stop) => {
+            Phase::Exited { code, .. } if self.stopping() => {
                 Some(format!("ended with exit code {code}"))
             }
             _ => self.waits_for(machine).map(|role| {
@@ -282,8 +282,8 @@ impl Supervisor {
 
     /// One line for a technician. Without running numbers, so that it changes only when something did.
     pub(super) fn status_line(&self) -> String {
-        if let Some(parting) = self.parting {
-            return match parting {
+        if let Some(end) = self.parting {
+            return match end.parting {
                 Parting::Leave => "Ending; the containers run on".to_owned(),
                 Parting::Stop => "Stopping the containers".to_owned(),
             };
@@ -318,4 +318,16 @@ impl Supervisor {
         };
         format!("{head}: {}{engine}", parts.join(", "))
     }
+}
+
+/// Whether a reload would change nothing for a container whose hash and image fit.
+fn same(now: Option<&Desired>, then: &Desired) -> bool {
+    now.is_some_and(|now| {
+        // That the store has learnt the image's ID in the meantime is no change.
+        let image_id = now.image_id.clone();
+        *now == Desired {
+            image_id,
+            ..then.clone()
+        }
+    })
 }
