@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::feed::{engine, node};
-use super::{block_on, complain, table};
+use super::{block_on, complain, hint, note, print, table};
 use crate::core::api::Fault;
 use crate::engine::{Docker, Engine, EngineImage};
 use crate::exit::Exit;
@@ -145,12 +145,12 @@ async fn list(paths: &Paths, store: &Store, engine: &Docker, json: bool) -> Exit
     let rows = rows(&stored, images.as_deref(), &pins);
     if json {
         if let Ok(text) = serde_json::to_string(&rows) {
-            println!("{text}");
+            print(text);
         }
         return Exit::Done;
     }
     if rows.is_empty() {
-        eprintln!("no images yet; import one: monopod import ARCHIVE");
+        hint("no images yet; import one: monopod import ARCHIVE");
         return Exit::Done;
     }
     let mut lines = vec![
@@ -178,7 +178,9 @@ async fn list(paths: &Paths, store: &Store, engine: &Docker, json: bool) -> Exit
             pinned.to_owned(),
         ]
     }));
-    table::print(&lines);
+    for line in table::lines(&lines) {
+        print(line);
+    }
     Exit::Done
 }
 
@@ -269,10 +271,12 @@ async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
             .find(|image| image.references.contains(reference))
             .map(StoredImage::id);
         match in_engine(engine, reference, id.as_deref()).await {
-            Ok(true) => println!("{reference}  removed from the store and the engine"),
-            Ok(false) => println!("{reference}  removed from the store"),
+            Ok(true) => print(format_args!(
+                "{reference}  removed from the store and the engine"
+            )),
+            Ok(false) => print(format_args!("{reference}  removed from the store")),
             Err(fault) => {
-                println!("{reference}  removed from the store");
+                print(format_args!("{reference}  removed from the store"));
                 complain(format_args!(
                     "{reference} stays in the engine: {}",
                     text(&fault)
@@ -281,7 +285,10 @@ async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
             }
         }
     }
-    eprintln!("{} freed in the store", table::bytes(pruned.bytes));
+    note(format_args!(
+        "{} freed in the store",
+        table::bytes(pruned.bytes)
+    ));
     exit
 }
 
