@@ -137,7 +137,11 @@ pub fn told(error: &ClientError) -> Exit {
             (Exit::Failed, "see its journal: journalctl -u monopod")
         }
     };
-    complain(error);
+    match error {
+        // The bus's own words name rules and process numbers.
+        ClientError::Refused(Refusal::Denied, _) => complain("only root may ask for this"),
+        error => complain(error),
+    }
     super::hint(hint);
     exit
 }

@@ -21,8 +21,16 @@ Examples:
   monopod images --json
   monopod images prune         remove what neither the workload nor a container uses
 
-Pinned is what the workload file names and what a container was made from. Exit codes: 0 done, 3 the workload
-file is invalid (prune only: nobody can say what is in use), 5 the engine cannot be reached (prune only).";
+Pinned is what the workload file names and what a container was made from.
+Exit codes: 0 done, 1 failed, 3 node.toml is invalid.";
+
+const PRUNE_EXAMPLES: &str = "\
+Examples:
+  monopod images               first look at what is not pinned
+  monopod images prune         then remove that
+
+Nothing is removed while nobody can say what is in use.
+Exit codes: 0 done, 1 failed, 3 a file is invalid, 5 the engine cannot be reached.";
 
 /// Arguments of `monopod images`.
 #[derive(Debug, Args)]
@@ -38,6 +46,7 @@ pub struct Images {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Remove the images that are not in use, from the store and from the engine
+    #[command(after_help = PRUNE_EXAMPLES)]
     Prune,
 }
 
@@ -101,7 +110,7 @@ fn named(paths: &Paths) -> Result<BTreeSet<String>, String> {
                 .map(|image| normalise(&image).unwrap_or(image))
                 .collect()
         })
-        .map_err(|invalid| invalid.to_string())
+        .map_err(|invalid| format!("{invalid}; `monopod check` shows it in full"))
 }
 
 async fn pins(paths: &Paths, engine: &Docker, references: BTreeSet<String>) -> Result<Pins, Fault> {

@@ -25,13 +25,13 @@ use crate::systemd::client::Client;
 
 const EXAMPLES: &str = "\
 Examples:
-  monopod import gateway.tar.zst                  docker save or OCI archive; plain, gzip or zstd
-  monopod import /media/usb/layout                an OCI image layout folder
+  monopod import gateway.tar.zst              docker save or OCI archive; plain, gzip or zstd
+  monopod import /media/usb/layout            an OCI image layout folder
+  monopod import app.tar --as example/app:2   for an archive with one image and no full name
   docker save example/gateway:1 | monopod import -
-  monopod import app.tar --as example/app:2       name the one image of an archive that has no full name
 
-Exit codes: 0 done, 1 failed, 4 the archive is refused and the store is as it was, 5 the image is in the
-store and the engine cannot be reached (the daemon gives it the image later).";
+Exit codes: 0 done, 1 failed, 2 wrong usage or no name, 3 node.toml is invalid, 4 refused: the store
+is as it was, 5 in the store, but the engine cannot be reached (the daemon feeds it later).";
 
 /// Arguments of `monopod import`.
 #[derive(Debug, Args)]

@@ -157,7 +157,13 @@ fn lines(status: &Status, now: u64, colour: bool) -> Vec<String> {
     if status.engine == EngineStatus::Silent {
         screen.push("engine: does not answer; nothing is concluded from that".to_owned());
     }
-    if let Some(deadline) = &status.deadline {
+    let told = |deadline: &String| {
+        let mut containers = status.containers.values();
+        containers.any(|container| container.next.as_ref() == Some(deadline))
+    };
+    if let Some(deadline) = &status.deadline
+        && !told(deadline)
+    {
         screen.push(format!("next: {}", when::future(deadline, now)));
     }
     screen
@@ -231,10 +237,11 @@ fn next_step(status: &Status) -> Option<String> {
         Verdict::Healthy => None,
         Verdict::Starting => Some("monopod status --watch shows how it comes up".to_owned()),
         Verdict::Unknown => Some("the daemon's own words: journalctl -u monopod".to_owned()),
-        // What was never made has said nothing, and its note says what it lacks.
-        Verdict::Unhealthy if sick.id.is_none() => {
-            Some("the daemon's own words: journalctl -u monopod".to_owned())
+        Verdict::Unhealthy if sick.state == "stopping" => {
+            Some("monopod status --watch shows how it goes on".to_owned())
         }
+        // What was never made has said nothing itself, and its note says what it lacks.
+        Verdict::Unhealthy if sick.id.is_none() => None,
         Verdict::Unhealthy => Some(format!(
             "what it said itself: docker logs {}-{role}; to try at once: monopod restart {role}",
             status.workload
