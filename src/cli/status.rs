@@ -237,7 +237,7 @@ fn next_step(status: &Status) -> Option<String> {
         Verdict::Healthy => None,
         Verdict::Starting => Some("monopod status --watch shows how it comes up".to_owned()),
         Verdict::Unknown => Some("the daemon's own words: journalctl -u monopod".to_owned()),
-        Verdict::Unhealthy if sick.state == "stopping" => {
+        Verdict::Unhealthy if ["stopping", "created", "exited"].contains(&sick.state.as_str()) => {
             Some("monopod status --watch shows how it goes on".to_owned())
         }
         // What was never made has said nothing itself, and its note says what it lacks.

@@ -265,7 +265,12 @@ impl Running {
                 }
                 Wake::Event(event) => Some(event),
                 Wake::Request(request) => self.request(request),
-                Wake::Reload => self.reload().map_err(|error| error!("{error}")).ok(),
+                Wake::Reload => self
+                    .reload()
+                    .map_err(|error| {
+                        error!("not reloaded, what was in force stays so: {error}; `monopod check` shows it in full");
+                    })
+                    .ok(),
                 Wake::Terminate => Some(Event::Terminate(
                     jobs::parting(&address, notify::listened_to()).await,
                 )),
