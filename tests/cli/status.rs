@@ -60,7 +60,7 @@ fn container() -> Value {
 }
 
 /// A workload that is well, of this one container.
-fn status(app: Value) -> Value {
+fn status(app: &Value) -> Value {
     let verdict = app["verdict"].clone();
     json!({
         "workload": "gateway", "verdict": verdict, "ladder": "foot", "withheld": 0,
@@ -169,7 +169,7 @@ fn every_state() {
         ),
     ];
     for (name, fields) in table {
-        let status = status(with(container(), fields));
+        let status = status(&with(container(), fields));
         show(&status, &["status"]).matches(&format!("status/{name}"));
     }
 }
@@ -188,13 +188,13 @@ fn every_rung() {
     ];
     for (ladder, withheld) in table {
         let status = with(
-            status(sick.clone()),
+            status(&sick),
             json!({"ladder": ladder, "withheld": withheld}),
         );
         show(&status, &["status"]).matches(&format!("status/ladder-{ladder}"));
     }
     let damaged = with(
-        status(container()),
+        status(&container()),
         json!({"withheld": u32::MAX, "deadline": "@later"}),
     );
     show(&damaged, &["status"]).matches("status/ledger-damaged");
@@ -207,7 +207,7 @@ fn an_engine_that_is_silent() {
         json!({"verdict": "unknown", "note": "the engine does not answer", "since": "@long-ago"}),
     );
     let status = with(
-        status(unknown),
+        status(&unknown),
         json!({"engine": "silent", "deadline": null}),
     );
     show(&status, &["status"]).matches("status/engine-silent");
@@ -223,7 +223,7 @@ fn two() -> Value {
         json!({"verdict": "unhealthy", "last": {"time": "@minutes-ago", "answer": "fail", "text": "status 503"}, "note": "status 503", "restarts": 2}),
     );
     with(
-        status(app.clone()),
+        status(&app),
         json!({"containers": {"app": app, "broker": broker}, "ladder": "restart"}),
     )
 }
@@ -239,7 +239,7 @@ fn for_programs() {
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(6), ""));
     let found: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
     assert_eq!(found, two());
-    let outcome = show(&status(container()), &["status", "--json"]);
+    let outcome = show(&status(&container()), &["status", "--json"]);
     assert_eq!(outcome.code, Some(0));
 }
 
@@ -275,7 +275,7 @@ fn a_bus_without_a_daemon() {
 #[test]
 fn a_reader_that_is_gone_is_no_fault() {
     let daemon = Daemon::start(Script {
-        status: status(container()).to_string(),
+        status: status(&container()).to_string(),
         ..Script::default()
     });
     for args in [&["status"][..], &["status", "--json"]] {
