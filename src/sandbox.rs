@@ -1,8 +1,8 @@
 //! What a process that reads a stranger's archive gives up before it reads the first byte.
 //!
-//! It keeps file work and memory. It loses every way to speak to anyone (the engine's socket among
-//! them), to start a program, and to look into or change the rest of the system. The filter cannot
-//! be taken off again.
+//! It keeps file work and memory. It loses the ways to speak to anyone (the engine's socket among
+//! them), to start a program, and to look into or signal another process. Files it opens by the rights
+//! of its user, as before: this filter knows no paths. It cannot be taken off again.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,14 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_connect,
     libc::SYS_bind,
     libc::SYS_listen,
+    libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_sendto,
     libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvfrom,
     libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_ptrace,
@@ -28,7 +32,16 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_pidfd_getfd,
     libc::SYS_kill,
     libc::SYS_tkill,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_open_by_handle_at,
     libc::SYS_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsmount,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_mount_setattr,
     libc::SYS_umount2,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
@@ -48,9 +61,20 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_reboot,
     libc::SYS_swapon,
     libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_adjtimex,
+    libc::SYS_clock_adjtime,
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
     libc::SYS_mknodat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mknod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
 ];
 
 /// Shuts this process in, for good.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{block_on, complain};
+use super::{block_on, complain, note, print};
 use crate::core::supervisor::{Step, StepKind};
 use crate::exit::Exit;
 use crate::systemd::BusAddress;
@@ -48,13 +48,16 @@ pub fn plan(plan: &Plan) -> Exit {
             Err(exit) => return exit,
         };
         if plan.json {
-            println!("{text}");
+            print(text);
             return Exit::Done;
         }
         match serde_json::from_str::<Vec<Step>>(&text) {
             Ok(steps) => {
                 for step in &steps {
-                    println!("{}", line(step));
+                    print(line(step));
+                }
+                if steps.iter().any(|step| step.kind != StepKind::Keep) {
+                    note("nothing has been changed; systemctl reload monopod does it");
                 }
                 Exit::Done
             }
@@ -89,7 +92,10 @@ pub fn restart(restart: &Restart) -> Exit {
     block_on(async {
         match ask(async |client| client.restart(name).await).await {
             Ok(()) => {
-                println!("{}: restart asked for", name.unwrap_or("every container"));
+                print(format_args!(
+                    "{}: restart asked for",
+                    name.unwrap_or("every container")
+                ));
                 Exit::Done
             }
             Err(exit) => exit,
@@ -115,7 +121,10 @@ pub fn told(error: &ClientError) -> Exit {
             Exit::Unreachable,
             "the daemon supervises without a bus too, but cannot be asked; start dbus, or set DBUS_SYSTEM_BUS_ADDRESS",
         ),
-        ClientError::NoDaemon => (Exit::Unreachable, "start it: systemctl start monopod"),
+        ClientError::NoDaemon => (
+            Exit::Unreachable,
+            "start it: systemctl start monopod; why it does not run: systemctl status monopod",
+        ),
         ClientError::NoAnswer => (Exit::Unreachable, "see its journal: journalctl -u monopod"),
         ClientError::Refused(Refusal::Invalid, _) => {
             (Exit::Invalid, "monopod check shows it in full")
@@ -123,12 +132,16 @@ pub fn told(error: &ClientError) -> Exit {
         ClientError::Refused(Refusal::NotFound, _) => {
             (Exit::Failed, "monopod status lists what there is")
         }
-        ClientError::Refused(Refusal::Denied, _) => (Exit::Failed, "only root may ask for this"),
+        ClientError::Refused(Refusal::Denied, _) => (Exit::Failed, "try again as root"),
         ClientError::Refused(Refusal::Failed, _) | ClientError::Other(_) => {
             (Exit::Failed, "see its journal: journalctl -u monopod")
         }
     };
-    complain(error);
-    eprintln!("hint: {hint}");
+    match error {
+        // The bus's own words name rules and process numbers.
+        ClientError::Refused(Refusal::Denied, _) => complain("only root may ask for this"),
+        error => complain(error),
+    }
+    super::hint(hint);
     exit
 }

@@ -5,7 +5,7 @@ use clap::Args;
 const EXAMPLES: &str = "\
 Examples:
   systemctl start monopod                 the usual way
-  monopod daemon                          in a terminal, until Ctrl-C; then the containers are stopped
+  monopod daemon                          in a terminal; Ctrl-C stops the containers too
   monopod --root /tmp/try daemon          with every path of monopod's own below /tmp/try
 
 On SIGHUP it reads its files again. Exit codes: 0 ended as told, 1 failed, 3 invalid file.";

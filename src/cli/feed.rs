@@ -65,7 +65,10 @@ pub fn run(paths: &Paths, arguments: &Feed) -> Exit {
 pub fn node(paths: &Paths) -> Result<Node, (Exit, String)> {
     spec::load_node(paths, &ThisHost::default())
         .map(|loaded| loaded.value)
-        .map_err(|invalid| (Exit::Invalid, invalid.to_string()))
+        .map_err(|invalid| {
+            let text = format!("{invalid}; `monopod check` shows it in full");
+            (Exit::Invalid, text)
+        })
 }
 
 /// The engine that the node file and the environment name.

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::feed::{engine, node};
-use super::{block_on, complain, table};
+use super::{block_on, complain, hint, note, print, table};
 use crate::core::api::Fault;
 use crate::engine::{Docker, Engine, EngineImage};
 use crate::exit::Exit;
@@ -21,8 +21,16 @@ Examples:
   monopod images --json
   monopod images prune         remove what neither the workload nor a container uses
 
-Pinned is what the workload file names and what a container was made from. Exit codes: 0 done, 3 the workload
-file is invalid (prune only: nobody can say what is in use), 5 the engine cannot be reached (prune only).";
+Pinned is what the workload file names and what a container was made from.
+Exit codes: 0 done, 1 failed, 3 node.toml is invalid.";
+
+const PRUNE_EXAMPLES: &str = "\
+Examples:
+  monopod images               first look at what is not pinned
+  monopod images prune         then remove that
+
+Nothing is removed while nobody can say what is in use.
+Exit codes: 0 done, 1 failed, 3 a file is invalid, 5 the engine cannot be reached.";
 
 /// Arguments of `monopod images`.
 #[derive(Debug, Args)]
@@ -38,6 +46,7 @@ pub struct Images {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Remove the images that are not in use, from the store and from the engine
+    #[command(after_help = PRUNE_EXAMPLES)]
     Prune,
 }
 
@@ -101,7 +110,7 @@ fn named(paths: &Paths) -> Result<BTreeSet<String>, String> {
                 .map(|image| normalise(&image).unwrap_or(image))
                 .collect()
         })
-        .map_err(|invalid| invalid.to_string())
+        .map_err(|invalid| format!("{invalid}; `monopod check` shows it in full"))
 }
 
 async fn pins(paths: &Paths, engine: &Docker, references: BTreeSet<String>) -> Result<Pins, Fault> {
@@ -145,12 +154,12 @@ async fn list(paths: &Paths, store: &Store, engine: &Docker, json: bool) -> Exit
     let rows = rows(&stored, images.as_deref(), &pins);
     if json {
         if let Ok(text) = serde_json::to_string(&rows) {
-            println!("{text}");
+            print(text);
         }
         return Exit::Done;
     }
     if rows.is_empty() {
-        eprintln!("no images yet; import one: monopod import ARCHIVE");
+        hint("no images yet; import one: monopod import ARCHIVE");
         return Exit::Done;
     }
     let mut lines = vec![
@@ -178,7 +187,9 @@ async fn list(paths: &Paths, store: &Store, engine: &Docker, json: bool) -> Exit
             pinned.to_owned(),
         ]
     }));
-    table::print(&lines);
+    for line in table::lines(&lines) {
+        print(line);
+    }
     Exit::Done
 }
 
@@ -269,10 +280,12 @@ async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
             .find(|image| image.references.contains(reference))
             .map(StoredImage::id);
         match in_engine(engine, reference, id.as_deref()).await {
-            Ok(true) => println!("{reference}  removed from the store and the engine"),
-            Ok(false) => println!("{reference}  removed from the store"),
+            Ok(true) => print(format_args!(
+                "{reference}  removed from the store and the engine"
+            )),
+            Ok(false) => print(format_args!("{reference}  removed from the store")),
             Err(fault) => {
-                println!("{reference}  removed from the store");
+                print(format_args!("{reference}  removed from the store"));
                 complain(format_args!(
                     "{reference} stays in the engine: {}",
                     text(&fault)
@@ -281,7 +294,10 @@ async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
             }
         }
     }
-    eprintln!("{} freed in the store", table::bytes(pruned.bytes));
+    note(format_args!(
+        "{} freed in the store",
+        table::bytes(pruned.bytes)
+    ));
     exit
 }
 

@@ -4,6 +4,7 @@
 //! reach the engine before it reads the first byte. This process never parses what a stranger wrote.
 
 use std::io::{Read, stdin};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::feed::{engine, node};
 use super::progress::Bar;
-use super::{block_on, complain, table};
+use super::{block_on, complain, hint, note, print, table};
 use crate::core::api::Fault;
 use crate::exit::Exit;
 use crate::feed::feed;
@@ -24,13 +25,13 @@ use crate::systemd::client::Client;
 
 const EXAMPLES: &str = "\
 Examples:
-  monopod import gateway.tar.zst                  docker save or OCI archive; plain, gzip or zstd
-  monopod import /media/usb/layout                an OCI image layout folder
+  monopod import gateway.tar.zst              docker save or OCI archive; plain, gzip or zstd
+  monopod import /media/usb/layout            an OCI image layout folder
+  monopod import app.tar --as example/app:2   for an archive with one image and no full name
   docker save example/gateway:1 | monopod import -
-  monopod import app.tar --as example/app:2       name the one image of an archive that has no full name
 
-Exit codes: 0 done, 1 failed, 4 the archive is refused and the store is as it was, 5 the image is in the
-store and the engine cannot be reached (the daemon gives it the image later).";
+Exit codes: 0 done, 1 failed, 2 wrong usage or no name, 3 node.toml is invalid, 4 refused: the store
+is as it was, 5 in the store, but the engine cannot be reached (the daemon feeds it later).";
 
 /// Arguments of `monopod import`.
 #[derive(Debug, Args)]
@@ -139,7 +140,7 @@ pub fn run(paths: &Paths, arguments: &Import) -> Exit {
                     complain(format_args!(
                         "{reference} is in the store; the engine cannot be reached: {text}"
                     ));
-                    eprintln!("hint: the daemon gives it the image as soon as the engine answers");
+                    hint("the daemon gives it the image as soon as the engine answers");
                     exit = Exit::Unreachable;
                     fed.push((reference, None));
                 }
@@ -158,9 +159,9 @@ pub fn run(paths: &Paths, arguments: &Import) -> Exit {
             }
         }
         if !node.store.keep && fed.iter().any(|(_, sent)| sent.is_some()) {
-            eprintln!(
-                "note: node.toml says keep = false: the layers are now only in the engine, so a damaged image \
-                 cannot be rebuilt without its archive"
+            note(
+                "node.toml says keep = false: the layers are now only in the engine, so a damaged image \
+                 cannot be rebuilt without its archive",
             );
         }
         tell_daemon().await;
@@ -187,7 +188,7 @@ fn show(arguments: &Import, unpacked: &Unpacked, fed: &[(&str, Option<Sent>)]) {
             engine: fed.to_vec(),
         };
         if let Ok(text) = serde_json::to_string(&report) {
-            println!("{text}");
+            print(text);
         }
         return;
     }
@@ -215,22 +216,24 @@ fn show(arguments: &Import, unpacked: &Unpacked, fed: &[(&str, Option<Sent>)]) {
             } else {
                 "imported"
             };
-            println!(
+            print(format_args!(
                 "{reference}  {}  {store}, {engine}",
                 table::short(&image.id)
-            );
+            ));
         }
         for replaced in &image.replaced {
-            eprintln!("note: {replaced}; systemctl reload monopod puts the new one in force");
+            note(format_args!(
+                "{replaced}; systemctl reload monopod puts the new one in force"
+            ));
         }
     }
     if unpacked.layers_added > 0 {
-        eprintln!(
-            "store: {} new layers in {}, {} were there",
+        note(format_args!(
+            "{} new layers in {} in the store, {} were there",
             unpacked.layers_added,
             table::bytes(unpacked.bytes_added),
             unpacked.layers_known
-        );
+        ));
     }
 }
 
@@ -243,7 +246,9 @@ fn unpack_by_helper(
         complain(format_args!("cannot run the helper process: {error}"));
         Exit::Failed
     };
-    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    // Not by its path: this very version is to do it.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("monopod");
     command.arg("--root").arg(paths.root()).arg("unpack");
     command
         .arg("--max-image-size")
@@ -302,7 +307,7 @@ pub fn unpack(paths: &Paths, arguments: &Unpack) -> Exit {
     match done {
         Ok(unpacked) => {
             if let Ok(text) = serde_json::to_string(&unpacked) {
-                println!("{text}");
+                print(text);
             }
             Exit::Done
         }
@@ -356,20 +361,23 @@ fn unpack_preload(
     )?;
     let mut unpacked = Unpacked::default();
     for (path, imported) in preloaded.imported {
-        eprintln!("monopod: {} imported", path.display());
+        complain(format_args!("{} imported", path.display()));
         unpacked.add(imported);
     }
     for (path, reason) in &preloaded.refused {
-        eprintln!(
-            "monopod: {}: {reason}; it is not read again until it changes",
+        complain(format_args!(
+            "{}: {reason}; it is not read again until it changes",
             path.display()
-        );
+        ));
     }
     for (path, reason) in &preloaded.still_refused {
-        eprintln!("monopod: {} is still refused: {reason}", path.display());
+        complain(format_args!(
+            "{} is still refused: {reason}",
+            path.display()
+        ));
     }
     for (path, error) in &preloaded.failed {
-        eprintln!("monopod: {}: {error}", path.display());
+        complain(format_args!("{}: {error}", path.display()));
     }
     unpacked.lacking =
         preloaded.refused.len() + preloaded.still_refused.len() + preloaded.failed.len();

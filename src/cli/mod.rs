@@ -1,5 +1,7 @@
 //! The command line: one file per verb. It renders and decides nothing.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -16,6 +18,7 @@ mod import;
 mod progress;
 mod status;
 mod table;
+mod when;
 
 /// Keeps one containerised workload alive on one node.
 #[derive(Debug, Parser)]
@@ -83,8 +86,28 @@ pub fn run(args: Args) -> Exit {
 }
 
 /// Says what went wrong on stderr.
-fn complain(text: impl std::fmt::Display) {
-    eprintln!("monopod: {text}");
+fn complain(text: impl Display) {
+    aside("monopod", text);
+}
+
+/// Says on stderr what to do next.
+fn hint(text: impl Display) {
+    aside("hint", text);
+}
+
+/// Says on stderr what is worth knowing.
+fn note(text: impl Display) {
+    aside("note", text);
+}
+
+/// A line for people. Nobody may listen any more, and that is no fault of the work.
+fn aside(head: &str, text: impl Display) {
+    let _ = writeln!(io::stderr(), "{head}: {text}");
+}
+
+/// A line of what was asked for. Whoever reads may have had enough (`| head`), which is no fault either.
+fn print(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// Runs a little asynchronous work; the verbs that need it are short-lived.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::control::{ask, told};
-use super::{block_on, complain, table};
+use super::{block_on, complain, hint, print, table, when};
 use crate::core::health::Verdict;
-use crate::daemon::{ContainerStatus, Status};
+use crate::daemon::{AnswerKind, ContainerStatus, EngineStatus, Status};
 use crate::exit::Exit;
 use crate::systemd::BusAddress;
 use crate::systemd::client::{Change, Client};
@@ -43,7 +43,7 @@ pub fn run(show: &Show) -> Exit {
             watch(show.json).await
         } else {
             match ask(async |client| client.status().await).await {
-                Ok(text) => print(&text, show.json),
+                Ok(text) => show_one(&text, show.json),
                 Err(exit) => exit,
             }
         }
@@ -62,11 +62,12 @@ async fn watch(json: bool) -> Exit {
     let clear = !json && stdout().is_terminal();
     loop {
         if clear {
-            print!("\x1b[H\x1b[2J");
+            // Home, and clear from there on.
+            let _ = write!(stdout(), "\x1b[H\x1b[2J");
         }
         match client.status().await {
             Ok(text) => {
-                print(&text, json);
+                show_one(&text, json);
             }
             Err(error) => {
                 told(&error);
@@ -86,7 +87,7 @@ async fn watch(json: bool) -> Exit {
     }
 }
 
-fn print(text: &str, json: bool) -> Exit {
+fn show_one(text: &str, json: bool) -> Exit {
     let status: Status = match serde_json::from_str(text) {
         Ok(status) => status,
         Err(error) => {
@@ -97,9 +98,16 @@ fn print(text: &str, json: bool) -> Exit {
         }
     };
     if json {
-        println!("{text}");
+        print(text);
     } else {
-        render(&status);
+        let colour = stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        for line in lines(&status, when::now(), colour) {
+            print(line);
+        }
+        if let Some(text) = next_step(&status) {
+            hint(text);
+        }
     }
     if status.verdict == Verdict::Healthy {
         Exit::Done
@@ -108,75 +116,137 @@ fn print(text: &str, json: bool) -> Exit {
     }
 }
 
-fn render(status: &Status) {
-    let colour =
-        stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    println!("{}: {}", status.workload, verdict(status.verdict, colour));
-    let mut rows = vec![
-        [
-            "CONTAINER",
-            "STATE",
-            "VERDICT",
-            "SINCE",
-            "RESTARTS",
-            "IMAGE",
-            "IMAGE ID",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+/// The screen; `now` in seconds since 1970.
+fn lines(status: &Status, now: u64, colour: bool) -> Vec<String> {
+    let mut screen = vec![format!(
+        "{}: {}",
+        status.workload,
+        verdict(status.verdict, colour)
+    )];
+    let head = [
+        "CONTAINER",
+        "STATE",
+        "FOR",
+        "VERDICT",
+        "RESTARTS",
+        "IMAGE",
+        "IMAGE ID",
     ];
-    for (role, container) in &status.containers {
-        rows.push(vec![
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(status.containers.iter().map(|(role, container)| {
+        let id = container.image_id.as_deref();
+        vec![
             role.to_string(),
             container.state.clone(),
+            when::lasted(&container.since, now),
             verdict(container.verdict, false),
-            container.since.clone(),
             container.restarts.to_string(),
             container.image.clone(),
-            container
-                .image_id
-                .as_deref()
-                .map_or_else(|| "-".to_owned(), table::short),
-        ]);
-    }
-    table::print(&rows);
+            id.map_or_else(|| "-".to_owned(), table::short),
+        ]
+    }));
+    screen.extend(table::lines(&rows));
     for (role, container) in &status.containers {
-        for line in details(container) {
-            println!("{role}: {line}");
-        }
+        screen.extend(
+            details(container, now)
+                .into_iter()
+                .map(|line| format!("{role}: {line}")),
+        );
     }
+    screen.push(format!("ladder: {}", ladder(status)));
+    if status.engine == EngineStatus::Silent {
+        screen.push("engine: does not answer; nothing is concluded from that".to_owned());
+    }
+    let told = |deadline: &String| {
+        let mut containers = status.containers.values();
+        containers.any(|container| container.next.as_ref() == Some(deadline))
+    };
+    if let Some(deadline) = &status.deadline
+        && !told(deadline)
+    {
+        screen.push(format!("next: {}", when::future(deadline, now)));
+    }
+    screen
+}
+
+/// Since when, what it answered, what is wrong with it, and when something is due.
+fn details(container: &ContainerStatus, now: u64) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} since {}",
+        container.state,
+        when::past(&container.since, now)
+    )];
+    if let Some(last) = &container.last {
+        let kind = match last.answer {
+            AnswerKind::Pass => "good",
+            AnswerKind::Fail => "bad",
+            AnswerKind::CannotAsk => "nobody could ask",
+        };
+        let time = when::past(&last.time, now);
+        lines.push(format!("last answer {time}, {kind}: {}", last.text));
+    }
+    let answered = container.last.as_ref().map(|last| &last.text);
+    if let Some(note) = &container.note
+        && answered != Some(note)
+    {
+        lines.push(note.clone());
+    }
+    if let Some(next) = &container.next {
+        let what = match container.state.as_str() {
+            "running" => "next question",
+            "backoff" => "next attempt",
+            _ => "next look",
+        };
+        lines.push(format!("{what} {}", when::future(next, now)));
+    }
+    lines
+}
+
+fn ladder(status: &Status) -> String {
     let rung = match status.ladder.as_str() {
-        "foot" => "at its foot, nothing to heal".to_owned(),
-        "restart" => "restarting containers".to_owned(),
-        "recreate" => "recreating containers".to_owned(),
-        "withhold" => "the watchdog is withheld, systemd will restart monopod".to_owned(),
-        "safe-state" => {
-            "used up: safe state. monopod stays up and keeps trying; mend the cause, then: monopod restart".to_owned()
-        }
-        other => other.to_owned(),
+        "foot" => "at its foot, nothing to heal",
+        "restart" => "restarting containers",
+        "recreate" => "recreating containers",
+        "withhold" => "the watchdog is withheld, systemd will restart monopod",
+        "safe-state" => "used up: safe state; monopod stays up and keeps trying",
+        other => other,
     };
-    let withheld = match status.withheld {
-        0 => String::new(),
-        u32::MAX => "; its budgets count as spent, because the ledger was damaged".to_owned(),
-        count => {
-            format!("; the watchdog was withheld {count} times since the workload was last stable")
-        }
-    };
-    println!("ladder: {rung}{withheld}");
-    if status.engine == crate::daemon::EngineStatus::Silent {
-        println!("engine: does not answer; nothing is concluded from that");
-    }
-    if let Some(deadline) = &status.deadline {
-        println!("next: {deadline}");
+    match status.withheld {
+        0 => rung.to_owned(),
+        u32::MAX => format!("{rung}; its budgets count as spent, because the ledger was damaged"),
+        1 => format!("{rung}; the watchdog was withheld once since the workload was last stable"),
+        count => format!(
+            "{rung}; the watchdog was withheld {count} times since the workload was last stable"
+        ),
     }
 }
 
-fn details(container: &ContainerStatus) -> Vec<String> {
-    let answer = container
-        .last
-        .as_ref()
-        .map(|last| format!("last answer {}: {}", last.time, last.text));
-    answer.into_iter().chain(container.note.clone()).collect()
+/// What whoever reads this does next, if not all is well.
+fn next_step(status: &Status) -> Option<String> {
+    if status.engine == EngineStatus::Silent {
+        return Some("look at the engine: systemctl status docker".to_owned());
+    }
+    if status.ladder == "safe-state" {
+        return Some("mend the cause, then: monopod restart".to_owned());
+    }
+    let (role, sick) = status
+        .containers
+        .iter()
+        .find(|(_, container)| container.verdict == status.verdict)?;
+    match sick.verdict {
+        Verdict::Healthy => None,
+        Verdict::Starting => Some("monopod status --watch shows how it comes up".to_owned()),
+        Verdict::Unknown => Some("the daemon's own words: journalctl -u monopod".to_owned()),
+        Verdict::Unhealthy if ["stopping", "created", "exited"].contains(&sick.state.as_str()) => {
+            Some("monopod status --watch shows how it goes on".to_owned())
+        }
+        // What was never made has said nothing itself, and its note says what it lacks.
+        Verdict::Unhealthy if sick.id.is_none() => None,
+        Verdict::Unhealthy => Some(format!(
+            "what it said itself: docker logs {}-{role}; to try at once: monopod restart {role}",
+            status.workload
+        )),
+    }
 }
 
 fn verdict(verdict: Verdict, colour: bool) -> String {

@@ -1,7 +1,7 @@
 //! Columns of text, and numbers as people read them.
 
-/// Prints rows in columns, two spaces apart, the last one unpadded.
-pub fn print(rows: &[Vec<String>]) {
+/// Lines with the rows in columns, two spaces apart, the last one unpadded.
+pub fn lines(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
@@ -12,14 +12,16 @@ pub fn print(rows: &[Vec<String>]) {
                 .unwrap_or(0)
         })
         .collect();
-    for row in rows {
-        let line: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        println!("{}", line.join("  ").trim_end());
-    }
+    rows.iter()
+        .map(|row| {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
+            cells.join("  ").trim_end().to_owned()
+        })
+        .collect()
 }
 
 /// Bytes with three digits or so: `255 MB`. Powers of ten, as disks and Docker count.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::process::Stdio;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -27,6 +28,9 @@ use crate::spec::types::{Container, Role, Workload};
 
 /// Where the host's journal listens.
 const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// Least time between two notes of one app.
+const BREATH: Duration = Duration::from_millis(20);
 
 /// The daemon's hands.
 pub struct Deeds {
@@ -125,6 +129,8 @@ impl Deeds {
                         loop {
                             let note = socket.recv().await;
                             shared.tell(Event::App(role.clone(), note));
+                            // An app that never stops talking waits, and does not fill our memory.
+                            tokio::time::sleep(BREATH).await;
                         }
                     });
                     self.apps
@@ -149,7 +155,7 @@ impl Deeds {
             let empty = std::fs::read_dir(&folder).map_or(true, |mut names| names.next().is_none());
             if !empty {
                 let ended = async {
-                    helper(&shared.paths, &["import", "--preload"])?
+                    helper(&shared.paths, &["import", "--preload"])
                         .stdin(Stdio::null())
                         .status()
                         .await
@@ -223,14 +229,16 @@ impl Deeds {
 }
 
 /// A process of this program, which ends with the daemon.
-fn helper(paths: &Paths, words: &[&str]) -> std::io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+fn helper(paths: &Paths, words: &[&str]) -> Command {
+    // Not by its path: an update may have put another version there under a running daemon.
+    let mut command = Command::new("/proc/self/exe");
     command
+        .arg0("monopod")
         .arg("--root")
         .arg(paths.root())
         .args(words)
         .kill_on_drop(true);
-    Ok(command)
+    command
 }
 
 /// Makes a call of the engine.
@@ -311,7 +319,9 @@ async fn feed_by_helper(shared: &Shared, op: OpId, reference: &str) -> Result<()
     let failed =
         |error: std::io::Error| Fault::Refused(format!("cannot run the helper process: {error}"));
     let mut child = helper(&shared.paths, &["feed", reference])
-        .and_then(|mut command| command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
         .map_err(failed)?;
     let Some(stdout) = child.stdout.take() else {
         return Err(Fault::Refused(

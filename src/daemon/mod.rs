@@ -16,6 +16,7 @@ mod ledger;
 mod status;
 mod workload;
 
+use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ use crate::systemd::bus::{self, Request, RequestError};
 use crate::systemd::notify::{self, Notifier};
 use crate::systemd::{BusAddress, jobs, journal};
 
-pub use status::{ContainerStatus, EngineStatus, Status};
+pub use status::{AnswerKind, ContainerStatus, EngineStatus, Status};
 
 use status::plan_json;
 
@@ -85,6 +86,14 @@ async fn daemon(paths: &Paths) -> Exit {
         error!("cannot make {}: {error}", paths.run().display());
         return Exit::Failed;
     }
+    // Without a bus nothing else keeps two daemons off the same containers.
+    let _alone = match alone(paths) {
+        Ok(lock) => lock,
+        Err(text) => {
+            error!("{text}");
+            return Exit::Failed;
+        }
+    };
     let durable = match ledger::read(paths) {
         Ok(durable) => durable,
         Err(error) => {
@@ -135,6 +144,21 @@ async fn daemon(paths: &Paths) -> Exit {
     };
     running.publish();
     running.serve(inbox, &mut signals).await
+}
+
+/// The right to be this root's one daemon, for as long as the file is open.
+fn alone(paths: &Paths) -> Result<File, String> {
+    let path = paths.run().join("lock");
+    let file =
+        File::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(format!(
+            "another monopod daemon runs: it holds {}; stop it first",
+            path.display()
+        )),
+        Err(TryLockError::Error(error)) => Err(format!("cannot lock {}: {error}", path.display())),
+    }
 }
 
 /// Reads the files; waits for them to become valid where systemd would only start us again.
@@ -241,7 +265,12 @@ impl Running {
                 }
                 Wake::Event(event) => Some(event),
                 Wake::Request(request) => self.request(request),
-                Wake::Reload => self.reload().map_err(|error| error!("{error}")).ok(),
+                Wake::Reload => self
+                    .reload()
+                    .map_err(|error| {
+                        error!("not reloaded, what was in force stays so: {error}; `monopod check` shows it in full");
+                    })
+                    .ok(),
                 Wake::Terminate => Some(Event::Terminate(
                     jobs::parting(&address, notify::listened_to()).await,
                 )),

@@ -130,14 +130,3 @@ fn colour_is_for_terminals() {
         .run();
     assert!(!outcome.stderr.contains('\u{1b}'));
 }
-
-#[test]
-fn help_has_an_example() {
-    let help = Monopod::new(&["check", "--help"]).run();
-    assert_eq!(help.code, Some(0));
-    assert!(
-        help.stdout.contains("monopod check gateway.toml"),
-        "{}",
-        help.stdout
-    );
-}

@@ -1,0 +1,157 @@
+//! `monopod import`, with no engine: what is said of archives, good and bad.
+
+use std::fs;
+
+use crate::build::{Dialect, Image, Layout, Tar, image_for, layer, oci, pack};
+use crate::bus::{Daemon, Script};
+use crate::support::{Monopod, Outcome};
+
+/// An image for the machine that the tests run on.
+pub fn image(tag: &str) -> Image {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    image_for(tag, &[layer(1, 3000), layer(2, 3000)], architecture)
+}
+
+/// The first digits of its ID, which differ from one kind of machine to the next.
+pub fn id(image: &Image) -> String {
+    crate::build::hex(&image.config)[..12].to_owned()
+}
+
+fn archive(image: &Image) -> Vec<u8> {
+    pack(Dialect::Docker25, std::slice::from_ref(image))
+}
+
+fn import(bytes: &[u8], args: &[&str]) -> Outcome {
+    Monopod::new(&[&["import"], args].concat())
+        .file("app.tar", bytes)
+        .run()
+}
+
+#[test]
+fn without_an_engine_the_image_is_in_the_store() {
+    let image = image("example/gateway:1.4.2");
+    let outcome = import(&archive(&image), &["app.tar"]);
+    assert_eq!(outcome.code, Some(5));
+    outcome
+        .with(&id(&image), "[ID]")
+        .matches("import/no-engine");
+    let outcome = Monopod::new(&["import", "-"]).input(&archive(&image)).run();
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+}
+
+#[test]
+fn for_programs() {
+    let image = image("example/gateway:1.4.2");
+    let outcome = import(&archive(&image), &["app.tar", "--json"]);
+    assert_eq!(outcome.code, Some(5));
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(
+        report["images"][0]["references"][0],
+        "example/gateway:1.4.2"
+    );
+    assert_eq!(report["layers_added"], 2);
+}
+
+#[test]
+fn the_daemon_is_told() {
+    let daemon = Daemon::start(Script::default());
+    let image = image("example/gateway:1.4.2");
+    Monopod::new(&["import", "app.tar"])
+        .file("app.tar", archive(&image))
+        .env("DBUS_SYSTEM_BUS_ADDRESS", &daemon.address())
+        .run();
+    assert_eq!(daemon.asked(), ["store changed"]);
+}
+
+#[test]
+fn archives_that_are_not_taken() {
+    let image = image("example/gateway:1.4.2");
+    let good = archive(&image);
+    let mut nameless = image.clone();
+    nameless.tags.clear();
+    let mut other = Tar::new();
+    other.file("hello.txt", b"not an image");
+    let mut climbs = Tar::new();
+    climbs.file("../../etc/passwd", b"x");
+    let mut links = Tar::new();
+    links.special("manifest.json", b'2', "/etc/shadow");
+    let mut changed = good.clone();
+    let at = good
+        .windows(8)
+        .position(|bytes| bytes == b"the same")
+        .expect("a layer's content");
+    changed[at] ^= 1;
+    let table: [(&str, i32, Vec<u8>); 8] = [
+        ("empty", 4, Vec::new()),
+        ("no-archive", 4, b"#!/bin/sh\necho no\n".repeat(100)),
+        ("no-image", 4, other.finish()),
+        ("climbs-out", 4, climbs.finish()),
+        ("link", 4, links.finish()),
+        ("cut-off", 4, good[..good.len() / 2].to_vec()),
+        ("changed", 4, changed),
+        (
+            "no-full-name",
+            2,
+            pack(Dialect::Docker20, &[nameless.clone()]),
+        ),
+    ];
+    for (name, code, bytes) in table {
+        let outcome = import(&bytes, &["app.tar"])
+            .with(&crate::build::hex(&image.layers[0]), "[LAYER 1]")
+            .with(&crate::build::hex(&image.layers[1]), "[LAYER 2]");
+        assert_eq!(outcome.code, Some(code), "{name}: {}", outcome.stderr);
+        outcome.matches(&format!("import/{name}"));
+    }
+    let other = image_for("example/app:1", &[layer(1, 100)], "s390x");
+    let other = import(&archive(&other), &["app.tar"]);
+    assert_eq!(other.code, Some(4));
+    assert!(
+        other.stderr.contains("the image is for s390x"),
+        "{}",
+        other.stderr
+    );
+    let nameless = pack(Dialect::Docker20, &[nameless]);
+    let named = import(&nameless, &["app.tar", "--as", "example/app:2"]);
+    assert_eq!(named.code, Some(5), "{}", named.stderr);
+    let nonsense = import(&good, &["app.tar", "--as", "Example App"]);
+    assert_eq!(nonsense.code, Some(2));
+    nonsense.matches("import/wrong-name");
+}
+
+#[test]
+fn what_is_not_there() {
+    let outcome = Monopod::new(&["import", "none.tar"]).run();
+    assert_eq!(outcome.code, Some(1));
+    outcome.matches("import/not-there");
+    let outcome = Monopod::new(&["import", "layout"])
+        .file("layout/index.html", "a web page")
+        .run();
+    assert_eq!(outcome.code, Some(4));
+    outcome.matches("import/no-layout");
+}
+
+#[test]
+fn a_layout_folder() {
+    let image = image("example/gateway:1.4.2");
+    let monopod = Monopod::new(&["import", "layout"]);
+    let folder = monopod.root().join("layout");
+    fs::create_dir(&folder).expect("a folder");
+    let layout: Layout = oci(std::slice::from_ref(&image), Vec::clone);
+    layout.write(&folder);
+    let outcome = monopod.run();
+    assert_eq!(outcome.code, Some(5), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_node_file_that_is_invalid() {
+    let outcome = Monopod::new(&["import", "app.tar"])
+        .file("app.tar", archive(&image("example/app:1")))
+        .file("etc/monopod/node.toml", "[store]\nkepp = true\n")
+        .run();
+    assert_eq!(outcome.code, Some(3));
+    outcome.matches("import/wrong-node-file");
+}
