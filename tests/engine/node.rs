@@ -127,7 +127,7 @@ impl Node {
         let socket = UnixDatagram::bind(&path).expect("the path is free");
         self.set("NOTIFY_SOCKET", &path.display().to_string());
         self.set("WATCHDOG_USEC", &watchdog.as_micros().to_string());
-        Systemd { socket }
+        Systemd::listen(socket)
     }
 
     /// The program with these words.
@@ -344,20 +344,37 @@ impl Drop for Node {
     }
 }
 
-/// systemd's ear.
+/// systemd's ear. It takes all at once, as systemd does, and remembers it until somebody wants it.
 pub struct Systemd {
-    socket: UnixDatagram,
+    lines: mpsc::Receiver<String>,
 }
 
 impl Systemd {
-    /// Listens until a message has this line; returns all lines until then.
+    fn listen(socket: UnixDatagram) -> Self {
+        let (ear, lines) = mpsc::channel();
+        // It ends with the test process, which has nobody else to hear.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                if text.lines().any(|line| ear.send(line.to_owned()).is_err()) {
+                    break;
+                }
+            }
+        });
+        Self { lines }
+    }
+
+    /// Listens until this line comes; returns all lines until then.
     pub fn until(&self, line: &str) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         let mut heard = Vec::new();
         while !heard.iter().any(|one| one == line) {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "never heard {line}, but {heard:?}");
-            heard.extend(self.next(left));
+            match self.lines.recv_timeout(left) {
+                Ok(one) => heard.push(one),
+                Err(_) => panic!("never heard {line}, but {heard:?}"),
+            }
         }
         heard
     }
@@ -365,29 +382,13 @@ impl Systemd {
     /// All lines of the time to come.
     pub fn during(&self, time: Duration) -> Vec<String> {
         let deadline = Instant::now() + time;
-        let mut heard = Vec::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return heard;
-            }
-            heard.extend(self.next(left));
-        }
+        let left = || deadline.saturating_duration_since(Instant::now());
+        std::iter::from_fn(|| self.lines.recv_timeout(left()).ok()).collect()
     }
 
-    /// All lines that have been said and not heard yet.
+    /// All lines that have been said and not asked for yet.
     pub fn so_far(&self) -> Vec<String> {
-        self.during(Duration::from_millis(1))
-    }
-
-    fn next(&self, patience: Duration) -> Vec<String> {
-        self.socket
-            .set_read_timeout(Some(patience))
-            .expect("the time is not zero");
-        let mut buffer = [0; 4096];
-        let length = self.socket.recv(&mut buffer).unwrap_or(0);
-        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        text.lines().map(str::to_owned).collect()
+        self.lines.try_iter().collect()
     }
 }
 

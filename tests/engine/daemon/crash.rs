@@ -28,8 +28,14 @@ fn its_successor_adopts() {
     crate::node::kill_process(&after["containers"]["app"]["pid"]);
     node.start();
     let healed = node.healthy();
-    assert_eq!(healed["containers"]["app"]["id"], before["containers"]["app"]["id"]);
-    assert_ne!(healed["containers"]["app"]["pid"], before["containers"]["app"]["pid"]);
+    assert_eq!(
+        healed["containers"]["app"]["id"],
+        before["containers"]["app"]["id"]
+    );
+    assert_ne!(
+        healed["containers"]["app"]["pid"],
+        before["containers"]["app"]["pid"]
+    );
 }
 
 #[test]

@@ -27,11 +27,19 @@ fn told_to_end_it_stops_the_containers() {
     let began = Instant::now();
     node.signal(Signal::SIGTERM);
     assert!(node.ended().success());
-    assert!(began.elapsed() >= Duration::from_secs(1), "the grace period was not kept");
+    assert!(
+        began.elapsed() >= Duration::from_secs(1),
+        "the grace period was not kept"
+    );
     for (role, code) in [("polite", "5"), ("stubborn", "137")] {
         let ids = node.containers(Some(role));
         assert_eq!(ids.len(), 1);
-        let state = node.docker(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", &ids[0]]);
+        let state = node.docker(&[
+            "inspect",
+            "--format",
+            "{{.State.Status}} {{.State.ExitCode}}",
+            &ids[0],
+        ]);
         assert_eq!(state, format!("exited {code}"), "{role}");
     }
     // The next one starts them again.
@@ -58,16 +66,29 @@ fn a_hanging_engine_hides_no_death() {
     let hung = node.until("the death is noticed without the engine", |status| {
         status["verdict"] == "unhealthy"
     });
-    assert_eq!(hung["containers"]["app"]["id"], before["containers"]["app"]["id"]);
-    node.until("the silence is noticed", |status| status["engine"] == "silent");
+    assert_eq!(
+        hung["containers"]["app"]["id"],
+        before["containers"]["app"]["id"]
+    );
+    node.until("the silence is noticed", |status| {
+        status["engine"] == "silent"
+    });
     let shown = node.run(&["status"]);
-    assert!(shown.stdout.contains("engine: does not answer"), "{shown:?}");
+    assert!(
+        shown.stdout.contains("engine: does not answer"),
+        "{shown:?}"
+    );
     assert_eq!(node.run(&["images", "prune"]).code, 5);
     kill(dockerd, Signal::SIGCONT).expect("it is only stopped");
     let after = node.healthy();
-    assert_eq!(after["containers"]["app"]["id"], before["containers"]["app"]["id"]);
+    assert_eq!(
+        after["containers"]["app"]["id"],
+        before["containers"]["app"]["id"]
+    );
     assert_eq!(after["engine"], "answers");
-    eventually("there is one container", || node.containers(None).len() == 1);
+    eventually("there is one container", || {
+        node.containers(None).len() == 1
+    });
 }
 
 #[test]
@@ -78,7 +99,12 @@ fn what_is_not_its_own_stays() {
     ));
     node.start();
     node.healthy();
-    let name = node.docker(&["inspect", "--format", "{{.Name}}", &node.containers(None)[0]]);
+    let name = node.docker(&[
+        "inspect",
+        "--format",
+        "{{.Name}}",
+        &node.containers(None)[0],
+    ]);
     node.signal(Signal::SIGTERM);
     assert!(node.ended().success());
     node.docker(&["rm", "--force", name.trim_start_matches('/')]);
@@ -87,7 +113,9 @@ fn what_is_not_its_own_stays() {
     node.start();
     let status = node.until("the name is found taken", |status| {
         let app = &status["containers"]["app"];
-        app["note"].as_str().is_some_and(|note| note.contains(name.trim_start_matches('/')))
+        app["note"]
+            .as_str()
+            .is_some_and(|note| note.contains(name.trim_start_matches('/')))
     });
     assert_ne!(status["verdict"], "healthy");
     assert!(node.containers(None).is_empty());

@@ -33,7 +33,9 @@ fn an_image_that_comes_late() {
     describe(&node, &image);
     node.start();
     let status = node.until("it says what to do", |status| {
-        status["containers"]["app"]["note"].as_str().is_some_and(|note| note.contains("monopod import"))
+        status["containers"]["app"]["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("monopod import"))
     });
     assert_eq!(status["containers"]["app"]["state"], "absent");
     assert!(status["containers"]["app"]["id"].is_null());
@@ -67,7 +69,10 @@ fn the_preload_folder() {
     fs::write(&archive, rubbish).expect("the root can be written");
     let age = meta.modified().expect("this system keeps times");
     let keep = |age| {
-        let file = File::options().write(true).open(&archive).expect("it is there");
+        let file = File::options()
+            .write(true)
+            .open(&archive)
+            .expect("it is there");
         file.set_modified(age).expect("it can be set");
     };
     keep(age);
@@ -107,7 +112,10 @@ fn what_is_used_stays_and_the_rest_goes() {
         assert!(row["store"].as_u64() > Some(0));
     }
     let shown = node.must(&["images"]);
-    assert!(shown.stdout.contains(&used) && shown.stdout.contains("PINNED"), "{shown:?}");
+    assert!(
+        shown.stdout.contains(&used) && shown.stdout.contains("PINNED"),
+        "{shown:?}"
+    );
 
     // Nobody can say what is in use: nothing goes.
     node.describe("[containers.app]\nimage = 7");
@@ -117,11 +125,17 @@ fn what_is_used_stays_and_the_rest_goes() {
     node.use_socket(&node.root.join("no-engine"));
     assert_eq!(node.run(&["images", "prune"]).code, 5);
     let listed = node.must(&["images", "--json"]).json();
-    assert!(row(&listed, &other).is_some_and(|row| row["engine"].is_null()), "{listed}");
+    assert!(
+        row(&listed, &other).is_some_and(|row| row["engine"].is_null()),
+        "{listed}"
+    );
     node.use_socket(&shared);
 
     let ran = node.must(&["images", "prune"]);
-    assert!(ran.stdout.contains(&other) && !ran.stdout.contains(&used), "{ran:?}");
+    assert!(
+        ran.stdout.contains(&other) && !ran.stdout.contains(&used),
+        "{ran:?}"
+    );
     let rows = node.must(&["images", "--json"]).json();
     assert!(row(&rows, &other).is_none(), "{rows}");
     assert!(row(&rows, &used).is_some(), "{rows}");
@@ -133,7 +147,10 @@ fn what_is_used_stays_and_the_rest_goes() {
     node.must(&["images", "prune"]);
     assert!(node.engine.inspect("image", &used).is_some());
     let rows = node.must(&["images", "--json"]).json();
-    assert!(row(&rows, &used).is_some_and(|row| row["layers"] == true), "{rows}");
+    assert!(
+        row(&rows, &used).is_some_and(|row| row["layers"] == true),
+        "{rows}"
+    );
     node.healthy();
 }
 
@@ -163,7 +180,9 @@ fn a_disk_too_small_for_two_copies() {
     node.must(&["images"]);
     node.start();
     node.until("it asks for the archive", |status| {
-        status["containers"]["app"]["note"].as_str().is_some_and(|note| note.contains("import"))
+        status["containers"]["app"]["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("import"))
     });
     node.must(&["import", &path(&file)]);
     node.healthy();

@@ -28,7 +28,8 @@ fn exit_codes() {
     let mut node = Node::new("codes");
     let (image, file) = example_archive(&node, "codes");
     let hostile = node.root.with_file_name("hostile.tar");
-    let manifest = br#"[{"Config":"../../etc/shadow","RepoTags":["a:1"],"Layers":["/etc/passwd"]}]"#;
+    let manifest =
+        br#"[{"Config":"../../etc/shadow","RepoTags":["a:1"],"Layers":["/etc/passwd"]}]"#;
     let members = [("manifest.json".to_owned(), manifest.to_vec())];
     std::fs::write(&hostile, tar_of(&members)).expect("the folder can be written");
     let listing = |node: &Node| node.must(&["images", "--json"]).stdout;
@@ -40,7 +41,11 @@ fn exit_codes() {
     assert_eq!(listing(&node), before);
     assert_eq!(node.run(&["import", "/nowhere/at/all.tar"]).code, 1);
     assert_eq!(node.run(&["import"]).code, 2);
-    assert_eq!(node.run(&["import", &path(&file), "--as", "Not A Name"]).code, 2);
+    assert_eq!(
+        node.run(&["import", &path(&file), "--as", "Not A Name"])
+            .code,
+        2
+    );
     assert_eq!(listing(&node), before);
 
     // Without an engine it comes as far as the store.
@@ -87,7 +92,10 @@ fn killed_at_any_moment() {
         }
     }
     let report = node.must(&["import", &archive, "--json"]).json();
-    assert_eq!(report["images"][0]["references"][0], "monopod.test/mosquitto:1");
+    assert_eq!(
+        report["images"][0]["references"][0],
+        "monopod.test/mosquitto:1"
+    );
     let rows = node.must(&["images", "--json"]).json();
     assert_eq!(rows[0]["layers"], true, "{rows}");
     assert_eq!(rows[0]["engine"], true, "{rows}");
@@ -101,17 +109,26 @@ fn one_new_layer_is_all_that_is_sent() {
     node.must(&["import", &path(&debian("nginx.tar"))]);
     let update = format!("monopod.test/{:x}-update:1", std::process::id());
     let context = crate::node::folder(&node, "context");
-    std::fs::write(context.join("Dockerfile"), "FROM monopod.test/nginx:1\nCOPY page /srv/www/page\n")
-        .expect("the folder can be written");
+    std::fs::write(
+        context.join("Dockerfile"),
+        "FROM monopod.test/nginx:1\nCOPY page /srv/www/page\n",
+    )
+    .expect("the folder can be written");
     std::fs::write(context.join("page"), "a new page").expect("the folder can be written");
-    node.engine.docker(&["build", "--quiet", "--tag", &update, &path(&context)]);
+    node.engine
+        .docker(&["build", "--quiet", "--tag", &update, &path(&context)]);
     let archive = path(&node.root.with_file_name("update.tar"));
     node.docker(&["save", "--output", &archive, &update]);
     node.docker(&["rmi", &update]);
     let report = node.must(&["import", &archive, "--json"]).json();
     assert_eq!(report["layers_added"], 1, "{report}");
     let sent = &report["engine"][0][1];
-    assert!(sent["sent"].as_u64().is_some_and(|sent| 0 < sent && sent < 64 << 10), "{report}");
+    assert!(
+        sent["sent"]
+            .as_u64()
+            .is_some_and(|sent| 0 < sent && sent < 64 << 10),
+        "{report}"
+    );
     assert!(sent["skipped"].as_u64() >= Some(2), "{report}");
     let id = node.docker(&["inspect", "--format", "{{.Id}}", &update]);
     assert_eq!(report["images"][0]["id"], id.as_str());

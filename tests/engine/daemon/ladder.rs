@@ -46,7 +46,8 @@ fn to_the_safe_state_and_back() {
         status["containers"]["app"]["restarts"].as_u64() >= Some(1)
     });
     assert_eq!(id(&restarted), id(&first));
-    let other = |status: &Value| status["containers"]["app"]["id"].is_string() && id(status) != id(&first);
+    let other =
+        |status: &Value| status["containers"]["app"]["id"].is_string() && id(status) != id(&first);
     node.until("it is recreated", other);
     let safe = node.until("the safe state is reached", |status| {
         status["ladder"] == "safe-state"

@@ -30,11 +30,18 @@ fn the_image_s_own_question() {
         "HEALTHCHECK --interval=200ms --timeout=10s --retries=2 --start-period=1s CMD [\"/bin/busybox\", \"test\", \"-e\", \"/ok\"]\n\
          CMD [\"sh\", \"-c\", \"echo >/ok; exec sleep 100000\"]",
     );
-    node.describe(&format!("[containers.app]\nimage = \"{image}\"\nstop_signal = \"SIGKILL\""));
+    node.describe(&format!(
+        "[containers.app]\nimage = \"{image}\"\nstop_signal = \"SIGKILL\""
+    ));
     node.start();
     let before = node.healthy();
     let id = node.containers(None).remove(0);
-    let inside = node.docker(&["inspect", "--format", "{{json .Config.Healthcheck.Test}}", &id]);
+    let inside = node.docker(&[
+        "inspect",
+        "--format",
+        "{{json .Config.Healthcheck.Test}}",
+        &id,
+    ]);
     assert_eq!(inside, r#"["NONE"]"#);
     node.docker(&["exec", &id, "busybox", "rm", "/ok"]);
     node.until("it was sick, and is healed", |status| {
@@ -85,7 +92,7 @@ fn an_app_that_speaks_for_itself() {
         std::fs::write(&new, text).expect("the folder can be written");
         std::fs::rename(&new, words.join("say")).expect("the folder can be written");
     };
-    say("STATUS=warming up");
+    say("STATUS=warming up\nWATCHDOG=1");
     node.describe(&format!(
         r#"[containers.app]
         image = "{IMAGE}"
@@ -96,16 +103,21 @@ fn an_app_that_speaks_for_itself() {
         words.display()
     ));
     node.start();
-    node.until("it is heard", |status| {
-        status["containers"]["app"]["note"].as_str().is_some_and(|note| note.contains("warming up"))
+    // Alive is not ready.
+    let status = node.until("it runs", |status| {
+        status["containers"]["app"]["state"] == "running"
     });
+    assert_eq!(status["verdict"], "starting");
     say("READY=1\nWATCHDOG=1\nSTATUS=serving");
     let before = node.healthy();
     // The next daemon's socket is found by the app that runs on.
     node.crash();
     node.start();
     let adopted = node.healthy();
-    assert_eq!(adopted["containers"]["app"]["pid"], before["containers"]["app"]["pid"]);
+    assert_eq!(
+        adopted["containers"]["app"]["pid"],
+        before["containers"]["app"]["pid"]
+    );
     // Silence is sickness.
     say("");
     node.until("it is restarted", |status| {
@@ -142,7 +154,15 @@ fn files_and_secrets() {
     let inside = |path: &str| node.docker(&["exec", &id, "cat", path]);
     assert_eq!(inside("/run/secrets/password"), "open sesame");
     assert_eq!(inside("/etc/app/app.conf"), "a line");
-    let mode = node.docker(&["exec", &id, "busybox", "stat", "-c", "%a", "/etc/app/app.conf"]);
+    let mode = node.docker(&[
+        "exec",
+        &id,
+        "busybox",
+        "stat",
+        "-c",
+        "%a",
+        "/etc/app/app.conf",
+    ]);
     assert_eq!(mode, "640");
     let written = node.docker_fails(&["exec", &id, "sh", "-c", "echo x >/run/secrets/password"]);
     assert!(written.contains("Read-only"), "{written}");
@@ -155,7 +175,9 @@ fn files_and_secrets() {
     disk.describe(&lines);
     disk.start();
     disk.until("it says why", |status| {
-        status["containers"]["app"]["note"].as_str().is_some_and(|note| note.contains("tmpfs"))
+        status["containers"]["app"]["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("tmpfs"))
     });
     let found = disk.root.join("run/monopod/secrets/app/password");
     assert!(!found.exists());

@@ -21,15 +21,29 @@ fn ready_with_health_and_fed_while_it_lasts() {
     ));
     node.start();
     node.until("it runs and has been asked", |status| {
-        status["containers"]["app"]["note"].as_str().is_some_and(|note| note.contains("404"))
+        status["containers"]["app"]["note"]
+            .as_str()
+            .is_some_and(|note| note.contains("404"))
     });
     let heard = systemd.so_far();
     assert!(!heard.iter().any(|line| line == "READY=1"), "{heard:?}");
-    assert!(heard.iter().any(|line| line.starts_with("STATUS=Starting")), "{heard:?}");
-    assert!(heard.iter().any(|line| line.starts_with("EXTEND_TIMEOUT_USEC=")), "{heard:?}");
+    assert!(
+        heard.iter().any(|line| line.starts_with("STATUS=Starting")),
+        "{heard:?}"
+    );
+    assert!(
+        heard
+            .iter()
+            .any(|line| line.starts_with("EXTEND_TIMEOUT_USEC=")),
+        "{heard:?}"
+    );
     std::fs::write(pages.join("ok"), "ok").expect("the folder can be written");
     let heard = systemd.until("READY=1");
-    assert!(!heard.iter().any(|line| line.starts_with("STATUS=Healthy") && line.contains("404")));
+    assert!(
+        !heard
+            .iter()
+            .any(|line| line.starts_with("STATUS=Healthy") && line.contains("404"))
+    );
     for _ in 0..3 {
         systemd.until("WATCHDOG=1");
     }
