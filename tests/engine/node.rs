@@ -91,7 +91,7 @@ impl Node {
 
     /// Takes another engine than the shared one, or one that is not there.
     pub fn use_socket(&mut self, socket: &Path) {
-        self.socket = socket.to_owned();
+        self.socket = socket.into();
         self.settings("");
     }
 
@@ -373,7 +373,7 @@ impl Systemd {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(one) => heard.push(one),
-                Err(_) => panic!("never heard {line}, but {heard:?}"),
+                Err(error) => panic!("never heard {line} ({error}), but {heard:?}"),
             }
         }
         heard

@@ -1,5 +1,7 @@
-//! The daemon ends as it was told; the engine hangs.
+//! The daemon ends as it was told; the engine hangs, ends, or is late.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -121,4 +123,82 @@ fn what_is_not_its_own_stays() {
     assert!(node.containers(None).is_empty());
     node.docker(&["rm", &stranger]);
     node.healthy();
+}
+
+#[test]
+fn an_engine_that_is_late() {
+    let mut node = Node::new("late-engine");
+    let shared = node.engine.socket.clone();
+    let late = node.root.with_file_name("engine");
+    node.use_socket(&late);
+    node.describe(&format!(
+        "[containers.app]\nimage = \"{IMAGE}\"\ncommand = {SERVE}\nhealthcheck = {ASK}"
+    ));
+    node.start();
+    let status = node.until("the silence is noticed", |status| {
+        status["engine"] == "silent"
+    });
+    assert_eq!(status["verdict"], "unknown");
+    assert_eq!(node.run(&["status"]).code, 6);
+    std::os::unix::fs::symlink(shared, late).expect("the name is free");
+    let status = node.healthy();
+    assert_eq!(status["engine"], "answers");
+    assert_eq!(status["containers"]["app"]["restarts"], 0);
+}
+
+/// A dockerd that can be started again on the same data.
+struct Own(PathBuf);
+
+impl Own {
+    fn script(&self, verb: &str) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lib/dockerd");
+        let ran = Command::new(script).arg(verb).arg(&self.0).status();
+        assert!(ran.expect("there is a bash").success());
+    }
+
+    fn pid(&self) -> Pid {
+        let text = std::fs::read_to_string(self.0.join("docker.pid")).expect("it runs");
+        Pid::from_raw(text.trim().parse().expect("a pidfile holds a number"))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.script("stop");
+    }
+}
+
+#[test]
+fn an_engine_that_is_started_again() {
+    let folder = tempfile::tempdir().expect("the temporary folder can be written");
+    let engine = Own(folder.path().join("e"));
+    engine.script("start");
+    let socket = engine.0.join("docker.sock");
+    let mut node = Node::new("engine-again");
+    node.use_socket(&socket);
+    let (image, file) = crate::node::example_archive(&node, "again");
+    node.must(&["import", &file.display().to_string()]);
+    node.describe(&format!(
+        "[containers.app]\nimage = \"{image}\"\nhealthcheck = {{ http = \":80/\", interval = \"300ms\", timeout = \"5s\", start_period = \"30s\" }}"
+    ));
+    node.start();
+    let before = node.healthy();
+    // It takes its containers along.
+    let pid = engine.pid();
+    kill(pid, Signal::SIGTERM).expect("it runs");
+    eventually("the engine has ended", || kill(pid, None).is_err());
+    node.until("the end is noticed", |status| {
+        status["engine"] == "silent" && status["verdict"] != "healthy"
+    });
+    engine.script("start");
+    let after = node.healthy();
+    assert_eq!(
+        after["containers"]["app"]["id"],
+        before["containers"]["app"]["id"]
+    );
+    assert_ne!(
+        after["containers"]["app"]["pid"],
+        before["containers"]["app"]["pid"]
+    );
+    assert_eq!(node.containers(None).len(), 1);
 }

@@ -134,3 +134,44 @@ fn one_new_layer_is_all_that_is_sent() {
     assert_eq!(report["images"][0]["id"], id.as_str());
     node.docker(&["rmi", &update]);
 }
+
+#[test]
+fn a_newer_image_under_the_same_name() {
+    let mut node = Node::new("newer");
+    let name = format!("monopod.test/{:x}-newer:1", std::process::id());
+    let archive = |page: &str| {
+        let lines = "COPY page /www/ok\nCMD [\"httpd\", \"-f\", \"-p\", \"80\", \"-h\", \"/www\"]";
+        node.engine
+            .build(&name, lines, &[("page", page.as_bytes())]);
+        let file = path(&node.root.with_file_name(page));
+        node.docker(&["save", "--output", &file, &name]);
+        node.docker(&["rmi", &name]);
+        file
+    };
+    let (old, new) = (archive("old"), archive("new"));
+    node.must(&["import", &old]);
+    node.describe(&format!(
+        "[containers.app]\nimage = \"{name}\"\nstop_signal = \"SIGKILL\"\nhealthcheck = {{ http = \":80/ok\", interval = \"300ms\", timeout = \"5s\", start_period = \"30s\" }}"
+    ));
+    node.start();
+    let first = node.healthy();
+    let ran = node.must(&["import", &new]);
+    assert!(ran.stderr.contains("reload"), "{ran:?}");
+    let steps = node.must(&["plan", "--json"]).json();
+    assert_eq!(steps[0]["step"], "recreate", "{steps}");
+    let still = node.healthy();
+    assert_eq!(
+        still["containers"]["app"]["pid"],
+        first["containers"]["app"]["pid"]
+    );
+    node.signal(nix::sys::signal::Signal::SIGHUP);
+    let second = node.until("the new one is healthy", |status| {
+        status["verdict"] == "healthy"
+            && status["containers"]["app"]["image_id"] != first["containers"]["app"]["image_id"]
+    });
+    let id = second["containers"]["app"]["id"]
+        .as_str()
+        .expect("it is there");
+    assert_eq!(node.docker(&["exec", id, "cat", "/www/ok"]), "new");
+    assert_eq!(node.containers(None).len(), 1);
+}

@@ -100,3 +100,29 @@ fn up_to_the_watchdog() {
         status["verdict"] == "healthy" && status["ladder"] == "foot" && status["withheld"] == 0
     });
 }
+
+#[test]
+fn what_cannot_start_says_why_and_starts_once_it_is_mended() {
+    let mut node = Node::new("nosuch");
+    let describe = |node: &Node, program: &str| {
+        node.describe(&format!(
+            "[containers.app]\nimage = \"{IMAGE}\"\ncommand = [\"{program}\", \"100000\"]\nstop_signal = \"SIGKILL\""
+        ));
+    };
+    describe(&node, "nosuchprogram");
+    node.settings(SMALL);
+    node.start();
+    node.until("it says why", |status| {
+        let note = status["containers"]["app"]["note"].as_str();
+        note.is_some_and(|note| note.contains("nosuchprogram"))
+    });
+    node.until("the ladder is used up", |status| {
+        status["ladder"] == "safe-state"
+    });
+    describe(&node, "sleep");
+    node.signal(nix::sys::signal::Signal::SIGHUP);
+    node.until("all is well, and was for long enough", |status| {
+        status["verdict"] == "healthy" && status["ladder"] == "foot"
+    });
+    assert_eq!(node.containers(None).len(), 1);
+}

@@ -157,3 +157,42 @@ fn without_a_bus_it_supervises_all_the_same() {
     assert_eq!(node.run(&["restart"]).code, 5);
     assert_eq!(node.run(&["plan"]).code, 5);
 }
+
+#[test]
+fn what_people_do_to_a_container_is_mended() {
+    let mut node = Node::new("hands");
+    server(&node);
+    node.start();
+    let first = node.healthy();
+    let id = node.containers(None).remove(0);
+    let other = |key: &'static str, than: &Value| {
+        let than = than["containers"]["app"][key].clone();
+        move |status: &Value| {
+            let now = &status["containers"]["app"][key];
+            status["verdict"] == "healthy" && !now.is_null() && *now != than
+        }
+    };
+    node.docker(&["stop", "--time", "0", &id]);
+    let second = node.until("it runs again", other("pid", &first));
+    assert_eq!(second["containers"]["app"]["id"], id.as_str());
+    node.docker(&["rm", "--force", &id]);
+    let third = node.until("it is made again", other("id", &second));
+    assert_ne!(third["containers"]["app"]["id"], id.as_str());
+    assert_eq!(node.containers(None).len(), 1);
+}
+
+#[test]
+fn a_second_daemon_gives_way() {
+    let mut node = Node::new("second");
+    server(&node);
+    node.start();
+    let before = node.healthy();
+    let ran = node.run(&["daemon"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let after = node.healthy();
+    for key in ["id", "pid", "restarts"] {
+        let of = |status: &Value| status["containers"]["app"][key].clone();
+        assert_eq!(of(&after), of(&before), "{key}");
+    }
+    assert_eq!(node.containers(None).len(), 1);
+}

@@ -58,10 +58,9 @@ fn the_image_s_own_question() {
 #[test]
 fn a_published_port() {
     let mut node = Node::new("port");
-    let port = {
-        let free = TcpListener::bind("127.0.0.1:0").expect("there is a loopback");
-        free.local_addr().expect("it is bound").port()
-    };
+    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a loopback");
+    let port = taken.local_addr().expect("it is bound").port();
+    node.settings("[escalation]\nbackoff_base = \"200ms\"\nbackoff_max = \"1s\"");
     node.describe(&format!(
         r#"[containers.app]
         image = "{IMAGE}"
@@ -71,7 +70,13 @@ fn a_published_port() {
         healthcheck = {{ http = "http://127.0.0.1:{port}/ok", body = "ok", status = 200, interval = "300ms", timeout = "5s", start_period = "30s" }}"#
     ));
     node.start();
+    node.until("it says that the port is taken", |status| {
+        let note = status["containers"]["app"]["note"].as_str();
+        note.is_some_and(|note| note.contains(&port.to_string()))
+    });
+    drop(taken);
     node.healthy();
+    assert_eq!(node.containers(None).len(), 1);
 }
 
 #[test]
