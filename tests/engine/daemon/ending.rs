@@ -152,8 +152,9 @@ struct Own(PathBuf);
 impl Own {
     fn script(&self, verb: &str) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lib/dockerd");
-        let ran = Command::new(script).arg(verb).arg(&self.0).status();
-        assert!(ran.expect("there is a bash").success());
+        let ran = Command::new(script).arg(verb).arg(&self.0).output();
+        let ran = ran.expect("there is a bash");
+        assert!(ran.status.success(), "{ran:?}");
     }
 
     fn pid(&self) -> Pid {

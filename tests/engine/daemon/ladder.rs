@@ -113,8 +113,8 @@ fn what_cannot_start_says_why_and_starts_once_it_is_mended() {
     node.settings(SMALL);
     node.start();
     node.until("it says why", |status| {
-        let note = status["containers"]["app"]["note"].as_str();
-        note.is_some_and(|note| note.contains("nosuchprogram"))
+        let said = status["containers"]["app"]["note"].as_str();
+        said.is_some_and(|said| said.contains("nosuchprogram"))
     });
     node.until("the ladder is used up", |status| {
         status["ladder"] == "safe-state"

@@ -71,8 +71,8 @@ fn a_published_port() {
     ));
     node.start();
     node.until("it says that the port is taken", |status| {
-        let note = status["containers"]["app"]["note"].as_str();
-        note.is_some_and(|note| note.contains(&port.to_string()))
+        let said = status["containers"]["app"]["note"].as_str();
+        said.is_some_and(|said| said.contains(&port.to_string()))
     });
     drop(taken);
     node.healthy();
