@@ -62,7 +62,7 @@ pub struct StoredImage {
     pub content_sizes: Vec<u64>,
     /// All layers' contents together, bytes: about what it takes in an engine.
     pub content_size: u64,
-    /// All its blobs together, bytes. Other images may share some.
+    /// Those of its blobs that are there together, bytes. Other images may share some.
     pub stored_size: u64,
     /// Whether every layer's blob is there.
     pub layers_present: bool,
@@ -331,18 +331,20 @@ impl Store {
                 "its manifest, its config and index.json differ in the number of layers",
             ));
         }
-        let layers_size: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
+        let stored: Vec<u64> = manifest
+            .layers
+            .iter()
+            .filter(|layer| self.has_blob(&layer.digest, layer.size))
+            .map(|layer| layer.size)
+            .collect();
         Ok(StoredImage {
             references: Vec::new(),
             manifest: entry.digest,
             config: manifest.config.digest,
             content_size: content_sizes.iter().sum(),
             content_sizes,
-            stored_size: entry.size + manifest.config.size + layers_size,
-            layers_present: manifest
-                .layers
-                .iter()
-                .all(|layer| self.has_blob(&layer.digest, layer.size)),
+            stored_size: entry.size + manifest.config.size + stored.iter().sum::<u64>(),
+            layers_present: stored.len() == manifest.layers.len(),
             dropped: entry.annotation(DROPPED).is_some(),
             created: config.created,
             platform: [config.os, config.architecture, config.variant]

@@ -408,6 +408,70 @@ async fn networks_and_volumes_of_others_are_refused() {
     place.daemon.docker(&["volume", "rm", &volume]);
 }
 
+/// Makes another network of the name, as a daemon's late request does; newer engines refuse that.
+fn double(place: &Place, network: &str) {
+    let body = format!(
+        r#"{{"Name": "{network}", "Labels": {{"org.monopod.node": "{}"}}}}"#,
+        place.node
+    );
+    let made = std::process::Command::new("curl")
+        .args(["--silent", "--header", "Content-Type: application/json"])
+        .args(["--data", &body, "--unix-socket"])
+        .arg(&place.daemon.socket)
+        .arg("http://engine/v1.41/networks/create")
+        .output();
+    assert!(made.expect("curl is installed").status.success());
+}
+
+#[tokio::test]
+async fn a_network_s_double_goes() {
+    let place = Place::new("doubles");
+    let network = format!("monopod-{}", place.workload);
+    let alike = || {
+        let filter = format!("name=^{network}$");
+        let ids = ["network", "ls", "--quiet", "--filter", &filter];
+        place.daemon.docker(&ids).lines().count()
+    };
+    let private = |role| Container {
+        network: Network::Private,
+        ..container(role)
+    };
+    double(&place, &network);
+    double(&place, &network);
+    let made = place
+        .docker
+        .create(&private("app"), &place.identity())
+        .await;
+    let (first, _) = made.expect("one network is enough");
+    assert_eq!(alike(), 1);
+    // It comes between the creation and the start.
+    double(&place, &network);
+    place
+        .docker
+        .start(&first)
+        .await
+        .expect("one network is enough");
+    assert_eq!(alike(), 1);
+    // One that is in use stays, though it is the younger.
+    double(&place, &network);
+    let made = place
+        .docker
+        .create(&private("helper"), &place.identity())
+        .await;
+    let (second, _) = made.expect("one network is enough");
+    place
+        .docker
+        .start(&second)
+        .await
+        .expect("one network is enough");
+    let on = |id: &str| {
+        let record = place.daemon.inspect("container", id).expect("it is there");
+        record["NetworkSettings"]["Networks"][&network]["NetworkID"].clone()
+    };
+    assert_eq!(on(&first), on(&second));
+    assert_eq!(alike(), 1);
+}
+
 #[tokio::test]
 async fn two_nodes_on_one_engine() {
     let (one, other) = (Place::new("node-one"), Place::new("node-other"));

@@ -1,11 +1,13 @@
-//! The engine trait's Docker, against a real dockerd.
+//! The engine trait's Docker, and the whole program, against a real dockerd.
 //!
-//! Needs root, `dockerd`, `docker`, `setpriv` and a static `/bin/busybox`; no network.
+//! Needs root, `dockerd`, `docker`, `dbus-daemon`, `setpriv` and a static `/bin/busybox`; no network.
 
 mod create;
+mod daemon;
 mod exec;
 mod feed;
 mod lifecycle;
+mod node;
 mod scripted;
 mod silence;
 mod support;

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use bollard::Docker as Client;
-use bollard::models::{ImageInspect, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::models::{ImageInspect, VolumeCreateRequest};
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 
 use super::super::{Identity, label};
 use super::body::{self, Context};
 use super::fault::{fault, status};
-use super::{images, inspect};
+use super::{images, inspect, network};
 use crate::core::api::Fault;
 use crate::spec::types::{Container, Health, MountSource, Network};
 
@@ -34,7 +34,7 @@ pub(super) async fn create(
     let sibling = match &container.network {
         Network::Container(role) => inspect::sibling(client, identity, role).await?,
         Network::Private => {
-            network(client, identity).await?;
+            network::ensure(client, identity).await?;
             None
         }
         Network::Host | Network::None => None,
@@ -74,25 +74,6 @@ fn image_health(image: &ImageInspect) -> Option<Health> {
     body::health(config.healthcheck.as_ref()?, config.shell.as_deref())
 }
 
-/// The workload's own bridge, made if it is not there.
-async fn network(client: &Client, identity: &Identity) -> Result<(), Fault> {
-    let name = body::network_name(identity);
-    match client.inspect_network(&name, None).await {
-        Ok(network) => ours("network", &name, network.labels.as_ref(), identity),
-        Err(error) if status(&error) == Some(404) => {
-            let request = NetworkCreateRequest {
-                name,
-                driver: Some("bridge".to_owned()),
-                labels: Some(labels(identity)),
-                ..NetworkCreateRequest::default()
-            };
-            client.create_network(request).await.map_err(fault)?;
-            Ok(())
-        }
-        Err(error) => Err(fault(error)),
-    }
-}
-
 /// A named volume, made if it is not there, so that it carries our label.
 async fn volume(client: &Client, identity: &Identity, name: &str) -> Result<(), Fault> {
     match client.inspect_volume(name).await {
@@ -110,14 +91,16 @@ async fn volume(client: &Client, identity: &Identity, name: &str) -> Result<(), 
     }
 }
 
-fn labels(identity: &Identity) -> HashMap<String, String> {
+/// What says whose a network or volume is.
+pub(super) fn labels(identity: &Identity) -> HashMap<String, String> {
     HashMap::from([
         (label::NODE.to_owned(), identity.node.clone()),
         (label::WORKLOAD.to_owned(), identity.workload.clone()),
     ])
 }
 
-fn ours(
+/// Whether what carries these labels is this node's.
+pub(super) fn ours(
     what: &str,
     name: &str,
     labels: Option<&HashMap<String, String>>,

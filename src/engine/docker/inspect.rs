@@ -212,7 +212,8 @@ fn endpoint_address(endpoint: &EndpointSettings) -> Option<IpAddr> {
     parse(&endpoint.ip_address).or_else(|| parse(&endpoint.global_ipv6_address))
 }
 
-fn network_mode(inspected: &ContainerInspectResponse) -> &str {
+/// The network mode that it was made with; for a bridge, its name.
+pub(super) fn network_mode(inspected: &ContainerInspectResponse) -> &str {
     inspected
         .host_config
         .as_ref()

@@ -7,12 +7,18 @@ use bollard::query_parameters::{RemoveContainerOptionsBuilder, StopContainerOpti
 
 use super::body::whole_seconds;
 use super::fault::{fault, status};
-use super::inspect;
+use super::{inspect, network};
 use crate::core::api::{Fault, Running, SeenState};
 
 /// Starts a container, or finds that it runs already.
 pub(super) async fn start(client: &Client, id: &str) -> Result<Running, Fault> {
-    client.start_container(id, None).await.map_err(fault)?;
+    if let Err(error) = client.start_container(id, None).await {
+        let refused = status(&error).is_some();
+        if !refused || !one_network(client, id).await? {
+            return Err(fault(error));
+        }
+        client.start_container(id, None).await.map_err(fault)?;
+    }
     let inspected = client.inspect_container(id, None).await.map_err(fault)?;
     Ok(match inspect::state(client, &inspected).await? {
         SeenState::Running(running) => running,
@@ -22,6 +28,12 @@ pub(super) async fn start(client: &Client, id: &str) -> Result<Running, Fault> {
             address: None,
         },
     })
+}
+
+/// Whether the container's network had a double that kept it from starting, and has none now.
+async fn one_network(client: &Client, id: &str) -> Result<bool, Fault> {
+    let inspected = client.inspect_container(id, None).await.map_err(fault)?;
+    network::settle(client, inspect::network_mode(&inspected)).await
 }
 
 /// Asks a container to end, and has the engine kill it after `grace`, rounded up to seconds.

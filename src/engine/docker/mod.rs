@@ -26,6 +26,7 @@ mod images;
 mod inspect;
 mod lifecycle;
 mod load;
+mod network;
 
 use fault::fault;
 

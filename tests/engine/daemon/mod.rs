@@ -1,0 +1,11 @@
+//! The whole program: daemon and verbs, against a real engine and a real bus.
+
+mod crash;
+mod ending;
+mod images;
+mod import;
+mod ladder;
+mod life;
+mod pair;
+mod probes;
+mod systemd;
