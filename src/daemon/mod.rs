@@ -26,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::core::api::{Action, Event, Parting};
+use crate::core::api::{Action, Event, Notify, Parting};
 use crate::core::supervisor::{Config, Supervisor};
 use crate::engine::{self, Docker};
 use crate::exit::Exit;
@@ -48,6 +48,10 @@ use deeds::Deeds;
 /// How often files that are invalid at the start are read again, when systemd waits for us:
 /// a device or a mount that they name may come late.
 const READ_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often they are read before the start fails. systemd starts us again all the same, and its log
+/// then has the reason.
+const READS: u32 = 12;
 
 /// Runs the daemon until it is told to end.
 pub fn run(paths: &Paths, verbose: bool) -> Exit {
@@ -164,7 +168,7 @@ fn alone(paths: &Paths) -> Result<File, String> {
 /// Reads the files; waits for them to become valid where systemd would only start us again.
 async fn first_files(paths: &Paths, notifier: &mut Notifier) -> Result<(Workload, Node), Exit> {
     let mut told = String::new();
-    loop {
+    for _ in 0..READS {
         let invalid = match (load(paths), spec::load_node(paths, &host())) {
             (Ok(workload), Ok(node)) => return Ok((workload, node.value)),
             (Err(invalid), _) | (_, Err(invalid)) => invalid,
@@ -178,9 +182,11 @@ async fn first_files(paths: &Paths, notifier: &mut Notifier) -> Result<(Workload
             return Err(Exit::Invalid);
         }
         let status = format!("Waiting for valid files: {told}");
-        let _ = notifier.tell(&crate::core::api::Notify::Status(status));
+        // Without systemd's ear nothing is lost.
+        let _ = notifier.tell(&Notify::Status(status));
         tokio::time::sleep(READ_AGAIN).await;
     }
+    Err(Exit::Invalid)
 }
 
 fn host() -> ThisHost {
