@@ -1,11 +1,17 @@
 //! What a process that reads a stranger's archive gives up before it reads the first byte.
 //!
 //! It keeps file work and memory. It loses the ways to speak to anyone (the engine's socket among
-//! them), to start a program, and to look into or signal another process. Files it opens by the rights
-//! of its user, as before: this filter knows no paths. It cannot be taken off again.
+//! them), to start a program, and to look into or signal another process. Of the file system it keeps
+//! the store, and the archive for reading, where the kernel has Landlock (5.13 and newer); an older
+//! kernel leaves it the files of its user. None of it can be taken off again.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use landlock::{
+    ABI, Access, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError,
+};
 use nix::libc;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
@@ -77,12 +83,14 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_ioperm,
 ];
 
-/// Shuts this process in, for good.
+/// Shuts this process in, for good: `store` to read and write, `archive` to read.
 ///
 /// # Errors
 ///
 /// A sentence for people: this kernel or machine has no such filters.
-pub fn enter() -> Result<(), String> {
+pub fn enter(store: &Path, archive: Option<&Path>) -> Result<(), String> {
+    keep_only(store, archive)
+        .map_err(|error| format!("the kernel takes no Landlock rules: {error}"))?;
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|error| format!("no system call filter on this machine: {error}"))?;
     let rules: BTreeMap<i64, Vec<_>> = FORBIDDEN.iter().map(|&call| (call, Vec::new())).collect();
@@ -92,4 +100,63 @@ pub fn enter() -> Result<(), String> {
         .map_err(|error| format!("the system call filter cannot be made: {error}"))?;
     seccompiler::apply_filter(&program)
         .map_err(|error| format!("the kernel takes no system call filter: {error}"))
+}
+
+/// Gives up every file but these. What a path is opened for before stays open.
+fn keep_only(store: &Path, archive: Option<&Path>) -> Result<(), RulesetError> {
+    let all = AccessFs::from_all(ABI::V3);
+    let read = AccessFs::from_read(ABI::V3);
+    let rule = |path: &Path, access| {
+        PathFd::new(path)
+            .ok()
+            .map(|fd| PathBeneath::new(fd, access))
+    };
+    let rules = [
+        rule(store, all),
+        archive.and_then(|archive| rule(archive, read)),
+    ];
+    Ruleset::default()
+        .handle_access(all)?
+        .create()?
+        .add_rules(rules.into_iter().flatten().map(Ok::<_, RulesetError>))?
+        .restrict_self()
+        .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::ErrorKind;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::process::Command;
+
+    use super::*;
+
+    /// A thread shuts in itself only, so that the others go on with their tests.
+    #[test]
+    fn what_is_left_is_the_store_and_the_archive() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("store");
+        let (archive, other) = (folder.path().join("a.tar"), folder.path().join("b.tar"));
+        let socket = folder.path().join("engine.sock");
+        let _engine = UnixListener::bind(&socket).expect("a socket");
+        fs::create_dir(&store).expect("a store");
+        for file in [&archive, &other] {
+            fs::write(file, "x").expect("a file");
+        }
+        std::thread::spawn(move || {
+            enter(&store, Some(&archive)).expect("shut in");
+            fs::write(store.join("blob"), "y").expect("the store is written");
+            fs::rename(store.join("blob"), store.join("kept")).expect("and renamed in");
+            assert_eq!(fs::read(&archive).expect("the archive is read"), b"x");
+            let denied = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+            assert!(fs::write(&archive, "z").is_err_and(denied));
+            assert!(fs::read(&other).is_err_and(denied));
+            assert!(fs::read("/etc/passwd").is_err_and(denied));
+            assert!(UnixStream::connect(&socket).is_err_and(denied));
+            assert!(Command::new("/bin/true").spawn().is_err());
+        })
+        .join()
+        .expect("it holds");
+    }
 }

@@ -28,6 +28,8 @@ pub struct Feed {
 
 /// Feeds, and prints a [`Line`] whenever something moved and at the end.
 pub fn run(paths: &Paths, arguments: &Feed) -> Exit {
+    // Without the daemon the work is for nobody; the next one asks again.
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     block_on(async {
         let fault = |text: String| Line::Failed(Fault::Refused(text));
         let line = match node(paths).and_then(|node| Ok((engine(&node)?, node))) {

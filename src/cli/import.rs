@@ -287,23 +287,34 @@ fn unpack_by_helper(
 
 /// The shut-in half.
 pub fn unpack(paths: &Paths, arguments: &Unpack) -> Exit {
-    if let Err(text) = sandbox::enter() {
+    // Without whoever asked for it, the work is for nobody.
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    let store = match Store::open(&paths.store()) {
+        Ok(store) => store,
+        Err(error) => {
+            complain(error);
+            return Exit::Failed;
+        }
+    };
+    let preload = paths.preload();
+    let archive = match arguments.source.as_deref() {
+        None => Some(preload.as_path()),
+        Some(source) if source == Path::new("-") => None,
+        Some(source) => Some(source),
+    };
+    if let Err(text) = sandbox::enter(&paths.store(), archive) {
         complain(format_args!("archives are not read without it: {text}"));
         return Exit::Failed;
     }
-    let done = Store::open(&paths.store())
-        .map_err(ImportError::Store)
-        .and_then(|store| {
-            let options = ImportOptions {
-                reference: arguments.reference.clone(),
-                max_image_size: arguments.max_image_size,
-                ..ImportOptions::default()
-            };
-            match arguments.source.as_deref() {
-                None => unpack_preload(paths, &store, &options),
-                Some(source) => unpack_one(&store, source, &options),
-            }
-        });
+    let options = ImportOptions {
+        reference: arguments.reference.clone(),
+        max_image_size: arguments.max_image_size,
+        ..ImportOptions::default()
+    };
+    let done = match arguments.source.as_deref() {
+        None => unpack_preload(paths, &store, &options),
+        Some(source) => unpack_one(&store, source, &options),
+    };
     match done {
         Ok(unpacked) => {
             if let Ok(text) = serde_json::to_string(&unpacked) {

@@ -72,6 +72,8 @@ pub struct Tracker {
     passed: bool,
     wait: Wait,
     app: App,
+    /// The app's own STATUS=.
+    said: Option<String>,
     last: Option<(Time, Answer)>,
 }
 
@@ -96,6 +98,7 @@ impl Tracker {
             passed: false,
             wait,
             app: App::Silent,
+            said: None,
             last: None,
         }
     }
@@ -137,6 +140,11 @@ impl Tracker {
     /// The last answer and its time.
     pub fn last(&self) -> Option<&(Time, Answer)> {
         self.last.as_ref()
+    }
+
+    /// What the app last said of itself in its own words.
+    pub fn said(&self) -> Option<&str> {
+        self.said.as_deref()
     }
 
     /// When [`Tracker::poll`] wants to be called at the latest.
@@ -213,7 +221,7 @@ impl Tracker {
                 ));
                 self.become_(Verdict::Unhealthy, now);
             }
-            AppNote::Status(_) => {}
+            AppNote::Status(text) => self.said = Some(text.clone()),
         }
     }
 

@@ -226,6 +226,7 @@ pub fn workload(variant: u8) -> Vec<Desired> {
 
 impl Node {
     /// A node on which `blows` will fall, each so long after the one before. `remains` are containers from earlier days.
+    #[expect(clippy::too_many_lines, reason = "a list of facts")]
     pub fn new(seed: u64, remains: &[(bool, bool, bool)], blows: &[(u64, Blow)]) -> Self {
         let mut node = Self {
             now: Duration::from_secs(30),

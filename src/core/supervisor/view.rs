@@ -152,7 +152,10 @@ impl Supervisor {
                         last: machine
                             .alive()
                             .and_then(|alive| alive.tracker.last().cloned()),
-                        note: self.note(machine),
+                        note: self.note(machine).or_else(|| {
+                            let said = machine.alive()?.tracker.said()?;
+                            Some(format!("the app says: {said}"))
+                        }),
                         next: machine.deadline(self.now),
                     })
                 })
