@@ -350,7 +350,8 @@ async fn feed_by_helper(shared: &Shared, op: OpId, reference: &str) -> Result<()
 async fn watch(shared: Rc<Shared>, role: Role, id: String, pid: u32) {
     let mut ended = pin!(pidfd::ended(pid));
     let node = shared.node();
-    let still = async {
+    // Boxed, so that its memory is given back while the process is waited for.
+    let mut still = Box::pin(async {
         // Between the engine's word and the pidfd the number may have gone to another process: the
         // engine's word after it settles that. No word leaves things as they are.
         let Ok(seen) = shared.engine.containers(&node, Some(role.as_str())).await else {
@@ -360,11 +361,16 @@ async fn watch(shared: Rc<Shared>, role: Role, id: String, pid: u32) {
             seen.id == id
                 && matches!(&seen.state, SeenState::Running(running) if running.pid == pid)
         })
-    };
-    let result = tokio::select! {
+    });
+    let early = tokio::select! {
         biased;
-        result = &mut ended => result,
-        still = still => if still { ended.await } else { Ok(()) },
+        result = &mut ended => Some(result),
+        still = &mut still => (!still).then_some(Ok(())),
+    };
+    drop(still);
+    let result = match early {
+        Some(result) => result,
+        None => ended.await,
     };
     shared.tell(match result {
         Ok(()) => Event::Died { role, pid },

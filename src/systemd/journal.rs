@@ -19,6 +19,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::spanless::Spanless;
 use crate::core::api::{Report, ReportKind};
 use crate::probe::tame;
 
@@ -58,10 +59,7 @@ pub fn init(verbose: bool) -> Sink {
                 ..PriorityMappings::new()
             });
         // An error says that there is a subscriber already; so it stays.
-        let _ = tracing_subscriber::registry()
-            .with(level)
-            .with(layer)
-            .try_init();
+        let _ = Spanless.with(level).with(layer).try_init();
         return Sink::Journal;
     }
     let plain = Plain {
@@ -70,10 +68,7 @@ pub fn init(verbose: bool) -> Sink {
     let layer = tracing_subscriber::fmt::layer()
         .event_format(plain)
         .with_writer(io::stderr);
-    let _ = tracing_subscriber::registry()
-        .with(level)
-        .with(layer)
-        .try_init();
+    let _ = Spanless.with(level).with(layer).try_init();
     Sink::Stderr
 }
 

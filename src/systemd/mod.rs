@@ -10,6 +10,7 @@ pub mod client;
 pub mod jobs;
 pub mod journal;
 pub mod notify;
+mod spanless;
 
 /// Which message bus is spoken to, as D-Bus writes addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
