@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tracing::warn;
 
 use super::{files, ledger};
-use crate::core::api::{Action, Answer, Call, Event, Fault, OpId, Outcome, SeenState};
+use crate::core::api::{Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState};
 use crate::engine::{Docker, Engine, Identity};
 use crate::feed;
 use crate::image::Store;
@@ -28,6 +28,9 @@ use crate::spec::types::{Container, Role, Workload};
 
 /// Where the host's journal listens.
 const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// Most notes of an app that wait for the end of its container's start; the first ones count.
+const EARLY: usize = 16;
 
 /// Least time between two notes of one app.
 const BREATH: Duration = Duration::from_millis(20);
@@ -44,12 +47,26 @@ struct Shared {
     engine: Docker,
     workload: RefCell<Rc<Workload>>,
     events: UnboundedSender<Event>,
+    /// What apps said while the engine was starting their containers.
+    early: RefCell<BTreeMap<Role, Vec<AppNote>>>,
 }
 
 impl Shared {
     fn tell(&self, event: Event) {
         // The loop is gone only when the daemon ends.
         let _ = self.events.send(event);
+    }
+
+    /// An app spoke. While its start is under way it waits: an app says READY=1 before the engine
+    /// has told that it runs, and the core has nobody yet whom it could be from.
+    fn heard(&self, role: &Role, note: AppNote) {
+        if let Some(early) = self.early.borrow_mut().get_mut(role) {
+            if early.len() < EARLY {
+                early.push(note);
+            }
+        } else {
+            self.tell(Event::App(role.clone(), note));
+        }
     }
 
     fn node(&self) -> String {
@@ -67,6 +84,31 @@ impl Shared {
     }
 }
 
+/// A start under way. At its end, also if it is given up, what the app said meanwhile is told.
+struct Starting {
+    shared: Rc<Shared>,
+    role: Role,
+}
+
+impl Starting {
+    fn new(shared: &Rc<Shared>, role: &Role) -> Self {
+        shared.early.borrow_mut().insert(role.clone(), Vec::new());
+        Self {
+            shared: Rc::clone(shared),
+            role: role.clone(),
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let early = self.shared.early.borrow_mut().remove(&self.role);
+        for note in early.into_iter().flatten() {
+            self.shared.tell(Event::App(self.role.clone(), note));
+        }
+    }
+}
+
 impl Deeds {
     /// Hands for this workload.
     pub fn new(
@@ -81,6 +123,7 @@ impl Deeds {
                 engine,
                 workload: RefCell::new(workload),
                 events,
+                early: RefCell::default(),
             }),
             calls: Rc::default(),
             apps: BTreeMap::new(),
@@ -128,7 +171,7 @@ impl Deeds {
                     let task = spawn_local(async move {
                         loop {
                             let note = socket.recv().await;
-                            shared.tell(Event::App(role.clone(), note));
+                            shared.heard(&role, note);
                             // An app that never stops talking waits, and does not fill our memory.
                             tokio::time::sleep(BREATH).await;
                         }
@@ -179,10 +222,15 @@ impl Deeds {
         match action {
             Action::Engine(op, call) => {
                 let calls = Rc::clone(&self.calls);
+                let starting = match &call {
+                    Call::Start { role, .. } => Some(Starting::new(&shared, role)),
+                    _ => None,
+                };
                 let task = spawn_local(async move {
                     let result = make(&shared, op, call).await;
                     calls.borrow_mut().remove(&op);
                     shared.tell(Event::Done(op, result));
+                    drop(starting);
                 });
                 self.calls.borrow_mut().insert(op, task.abort_handle());
             }
