@@ -26,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::core::api::{Action, Event, Notify, Parting};
+use crate::core::api::{Action, Desired, Event, Notify, Parting};
 use crate::core::supervisor::{Config, Supervisor};
 use crate::engine::{self, Docker};
 use crate::exit::Exit;
@@ -126,7 +126,7 @@ async fn daemon(paths: &Paths) -> Exit {
     let desired = workload::desired(paths, &workload);
     let supervisor = Supervisor::new(
         config,
-        desired,
+        desired.clone(),
         durable,
         ledger::read_volatile(paths),
         clock::now(),
@@ -146,6 +146,7 @@ async fn daemon(paths: &Paths) -> Exit {
     let mut running = Running {
         paths: paths.clone(),
         supervisor,
+        desired,
         deeds,
         notifier,
         state: watch::Sender::new(Arc::from("{}")),
@@ -237,6 +238,8 @@ enum Wake {
 struct Running {
     paths: Paths,
     supervisor: Supervisor,
+    /// What the core was last told to keep running.
+    desired: Vec<Desired>,
     deeds: Deeds,
     notifier: Notifier,
     state: watch::Sender<Arc<str>>,
@@ -404,6 +407,7 @@ impl Running {
             )));
         }
         let desired = workload::desired(&self.paths, &workload);
+        self.desired.clone_from(&desired);
         self.deeds.change(Rc::new(workload));
         Ok(Event::Reload(desired))
     }
@@ -411,12 +415,13 @@ impl Running {
     /// The preload folder may have brought newer images under the names in use.
     fn preloaded(&mut self) {
         let desired = workload::desired(&self.paths, &self.deeds.workload());
-        let stale = self
-            .supervisor
-            .plan(&desired)
+        // A container that is outdated for another reason is the core's already.
+        let newer = desired
             .iter()
-            .any(|step| matches!(step.kind, crate::core::supervisor::StepKind::Recreate(_)));
-        if stale {
+            .zip(&self.desired)
+            .any(|(new, old)| old.image_id.is_some() && new.image_id != old.image_id);
+        if newer {
+            self.desired.clone_from(&desired);
             self.step(Event::Reload(desired));
         }
     }
