@@ -3,7 +3,7 @@
 //! It executes the supervisor's actions as the shell does, and answers as a real node may: late, wrongly, or never.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use monopod::core::api::{
@@ -145,6 +145,8 @@ pub struct Node {
     image_gone_until: Duration,
     disk_full_until: Duration,
     pidfds: bool,
+    /// Processes whose end this daemon's pidfds tell.
+    watched: BTreeSet<u32>,
     kill_after: Option<usize>,
     disk: Option<String>,
     run: Volatile,
@@ -258,6 +260,7 @@ impl Node {
             image_gone_until: Duration::ZERO,
             disk_full_until: Duration::ZERO,
             pidfds: true,
+            watched: BTreeSet::new(),
             kill_after: None,
             disk: None,
             run: Volatile::default(),
@@ -519,6 +522,7 @@ impl Node {
         self.fed = self.now;
         self.start_by = self.now + START;
         self.known_absent.clear();
+        self.watched.clear();
         self.calls.clear();
         let durable = match &self.disk {
             None => Durable::default(),
@@ -663,6 +667,8 @@ impl Node {
                         self.now,
                         Due::Deliver(self.generation, Event::Died { role, pid }),
                     );
+                } else {
+                    self.watched.insert(pid);
                 }
             }
             Action::Persist(durable) => {
@@ -844,7 +850,7 @@ impl Node {
         container.state = SeenState::Exited { code };
         let role = container.role.clone();
         self.tell(|| format!("process {pid} of {role} ends"));
-        if self.pidfds {
+        if self.watched.contains(&pid) {
             let at = self.now + Duration::from_millis(1);
             self.at(at, Due::Deliver(self.generation, Event::Died { role, pid }));
         }

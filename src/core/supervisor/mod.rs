@@ -52,6 +52,8 @@ pub struct Config {
 struct EngineLine {
     /// Attempts in a row without an answer.
     silent: u32,
+    /// When the first of them was made.
+    since: Time,
     /// No call before this time.
     hold: Time,
 }
@@ -441,6 +443,7 @@ impl Supervisor {
         }
         self.engine = EngineLine {
             silent: 0,
+            since: self.now,
             hold: self.now,
         };
     }

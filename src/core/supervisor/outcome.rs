@@ -24,6 +24,9 @@ const ENDED: &str = "ended by itself";
 /// How long after an image was missing it is looked for again, if nobody says before that it has come.
 const IMAGE_AGAIN: Duration = Duration::from_secs(60);
 
+/// Longest delay between two attempts to reach an engine that does not answer.
+const ASK_ENGINE: Duration = Duration::from_secs(10);
+
 /// How long after a failed write of the ledger the next one is tried.
 const WRITE_AGAIN: Duration = Duration::from_secs(600);
 
@@ -446,6 +449,7 @@ impl Supervisor {
         if self.engine.silent > 0 {
             self.engine = super::EngineLine {
                 silent: 0,
+                since: self.now,
                 hold: self.now,
             };
             self.report(
@@ -459,6 +463,7 @@ impl Supervisor {
     /// An attempt went without an answer. Calls that were under way at the same time count as one.
     pub(super) fn engine_silent(&mut self, text: &str) {
         if self.engine.silent == 0 {
+            self.engine.since = self.now;
             let text =
                 format!("the engine does not answer ({text}); nothing is concluded from that");
             self.report(None, ReportKind::EngineSilent, text);
@@ -466,12 +471,11 @@ impl Supervisor {
             return;
         }
         self.engine.silent = self.engine.silent.saturating_add(1);
-        let policy = &self.config.escalation;
-        let delay = self.jitter.delay(
-            self.engine.silent.saturating_add(1),
-            policy.backoff_base,
-            policy.backoff_max,
-        );
+        let base = self.config.escalation.backoff_base;
+        // To ask costs little, and a workload may wait for the answer.
+        let delay = self
+            .jitter
+            .delay(self.engine.silent.saturating_add(1), base, ASK_ENGINE);
         self.engine.hold = self.now + delay;
     }
 

@@ -17,6 +17,10 @@ const EXTEND_EVERY: Duration = Duration::from_secs(10);
 /// How much more time it is asked for.
 const EXTEND_BY: Duration = Duration::from_secs(30);
 
+/// How long an engine that is needed may be silent before that counts as a rung used up. A slow
+/// node's engine takes a minute or two to start.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(300);
+
 /// How long a write of the ledger may take. A medium that takes longer is failing.
 const WRITE_BY: Duration = Duration::from_secs(60);
 
@@ -272,11 +276,10 @@ impl Supervisor {
             && answer(machine.record.strikes, &self.config.escalation) == Answered::Spent
     }
 
-    /// The engine is needed, and too many attempts in a row went without an answer.
+    /// The engine is needed, and has not answered for too long.
     fn lacks_engine(&self) -> bool {
-        let policy = &self.config.escalation;
-        let limit = policy.restarts.saturating_add(policy.recreates);
-        self.engine.silent > limit
+        self.engine.silent > 0
+            && self.now - self.engine.since >= ENGINE_PATIENCE
             && self
                 .all_wanted()
                 .any(|machine| machine.verdict() != Verdict::Healthy)
