@@ -18,7 +18,7 @@ mod view;
 #[allow(clippy::unnecessary_wraps, reason = "answers are results")]
 mod tests;
 
-use outcome::Ended;
+use self::outcome::Ended;
 pub use view::{ContainerView, Step, StepKind, View};
 
 use std::time::Duration;
