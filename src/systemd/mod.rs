@@ -55,7 +55,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("monopod.service");
         // The program is not installed where this runs.
-        let unit = UNIT.replace("ExecStart=/usr/bin/monopod", "ExecStart=/bin/true");
+        let unit = UNIT.replace("=/usr/bin/monopod", "=/bin/true");
         assert_ne!(unit, UNIT);
         std::fs::write(&path, unit).unwrap();
         let output = Command::new("systemd-analyze")
