@@ -9,5 +9,6 @@ mod container;
 pub mod health;
 pub mod ladder;
 pub mod ledger;
+mod sight;
 pub mod supervisor;
 pub mod time;

@@ -10,6 +10,7 @@
 
 mod follow;
 mod outcome;
+mod rungs;
 mod settle;
 mod survey;
 mod view;

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Preload, Supervisor, Survey, Writing, healthy_for};
+use super::{Preload, Supervisor, Survey, healthy_for};
 use crate::core::api::{Fault, OpId, Outcome, ReportKind};
-use crate::core::container::{
-    Alive, Course, Found, Image, Kind, Machine, Phase, Sight, Want, Watch, Why,
-};
+use crate::core::container::{Alive, Course, Found, Image, Kind, Machine, Phase, Want, Watch, Why};
 use crate::core::health::{Tracker, Verdict};
-use crate::core::ladder::{Answered, Ladder, answer};
-use crate::core::ledger::Durable;
+use crate::core::ladder::{Answered, answer};
+use crate::core::sight::Sight;
 use crate::core::time::Time;
 
 /// A container that was Healthy for so long before it failed is restarted at once, whatever came before.
@@ -23,12 +21,6 @@ const ENDED: &str = "ended by itself";
 
 /// How long after an image was missing it is looked for again, if nobody says before that it has come.
 const IMAGE_AGAIN: Duration = Duration::from_secs(60);
-
-/// Longest delay between two attempts to reach an engine that does not answer.
-const ASK_ENGINE: Duration = Duration::from_secs(10);
-
-/// How long after a failed write of the ledger the next one is tried.
-const WRITE_AGAIN: Duration = Duration::from_secs(600);
 
 /// How a process came to its end.
 #[derive(Clone, Copy, Debug)]
@@ -443,87 +435,5 @@ impl Supervisor {
                 }
             }
         }
-    }
-
-    pub(super) fn engine_answers(&mut self) {
-        if self.engine.silent > 0 {
-            self.engine = super::EngineLine {
-                silent: 0,
-                since: self.now,
-                hold: self.now,
-            };
-            self.report(
-                None,
-                ReportKind::EngineBack,
-                "the engine answers again".to_owned(),
-            );
-        }
-    }
-
-    /// An attempt went without an answer. Calls that were under way at the same time count as one.
-    pub(super) fn engine_silent(&mut self, text: &str) {
-        if self.engine.silent == 0 {
-            self.engine.since = self.now;
-            let text =
-                format!("the engine does not answer ({text}); nothing is concluded from that");
-            self.report(None, ReportKind::EngineSilent, text);
-        } else if self.now < self.engine.hold {
-            return;
-        }
-        self.engine.silent = self.engine.silent.saturating_add(1);
-        let base = self.config.escalation.backoff_base;
-        // To ask costs little, and a workload may wait for the answer.
-        let delay = self
-            .jitter
-            .delay(self.engine.silent.saturating_add(1), base, ASK_ENGINE);
-        self.engine.hold = self.now + delay;
-    }
-
-    /// The ledger is on disk, or is not.
-    pub(super) fn persisted(&mut self, result: Result<(), String>) {
-        let writing = std::mem::replace(&mut self.writing, Writing::Nothing);
-        let now = self.now;
-        match (writing, result) {
-            (Writing::Nothing, _) => {}
-            (Writing::Withhold { .. }, Ok(())) => {
-                self.durable = Durable {
-                    withheld: self.durable.withheld.saturating_add(1),
-                };
-                if self.ladder == Ladder::Recording {
-                    self.withhold();
-                }
-            }
-            (Writing::Reset { .. }, Ok(())) => self.durable = Durable::default(),
-            (writing, Err(text)) => {
-                self.write_at = now + WRITE_AGAIN;
-                self.report(
-                    None,
-                    ReportKind::LedgerFailed,
-                    format!("the ledger cannot be written: {text}"),
-                );
-                if matches!(writing, Writing::Withhold { .. }) && self.ladder == Ladder::Recording {
-                    // A rung whose budget cannot be kept would have none.
-                    self.enter_safe_state("the ledger cannot be written");
-                }
-            }
-        }
-    }
-
-    fn withhold(&mut self) {
-        self.ladder = Ladder::Withholding { since: self.now };
-        let text = format!(
-            "the watchdog is no longer fed ({} of {}): systemd will restart monopod",
-            self.durable.withheld, self.config.escalation.withholds
-        );
-        self.report(None, ReportKind::WatchdogWithheld, text);
-    }
-
-    pub(super) fn enter_safe_state(&mut self, why: &str) {
-        self.ladder = Ladder::Safe { since: self.now };
-        let text = format!(
-            "safe state: {why}; monopod stays up and keeps asking. Look at `monopod status`, mend the cause, \
-             then `monopod restart`"
-        );
-        self.report(None, ReportKind::SafeState, text);
     }
 }
