@@ -19,18 +19,6 @@ use super::store::{Store, StoredImage, to_json};
 
 const BLOCK: u64 = 512;
 
-/// How many of an image's lowest layers an engine has, as a chain, in any of its images.
-///
-/// `engine_images` are the `diff_id`s (`sha256:...`) of each image of the engine, lowest first.
-pub fn shared_prefix(diff_ids: &[Digest], engine_images: &[Vec<String>]) -> usize {
-    let ours: Vec<String> = diff_ids.iter().map(Digest::to_string).collect();
-    engine_images
-        .iter()
-        .map(|theirs| ours.iter().zip(theirs).take_while(|(a, b)| a == b).count())
-        .max()
-        .unwrap_or(0)
-}
-
 /// Bytes of the stream that [`write_load_stream`] writes.
 pub fn load_stream_size(
     store: &Store,
@@ -208,25 +196,5 @@ impl<W: Write> Write for Counted<'_, W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_common_chain_counts() {
-        let [a, b, c] = [b"a", b"b", b"c"].map(|text| Digest::of(text));
-        let theirs = |ids: &[Digest]| ids.iter().map(Digest::to_string).collect::<Vec<_>>();
-        for (engine, count) in [
-            (vec![], 0),
-            (vec![theirs(&[b, a])], 0),
-            (vec![theirs(&[a]), theirs(&[a, b])], 2),
-            (vec![theirs(&[a, b, c, a])], 3),
-            (vec![theirs(&[a, c, c])], 1),
-        ] {
-            assert_eq!(shared_prefix(&[a, b, c], &engine), count, "{engine:?}");
-        }
     }
 }

@@ -31,7 +31,7 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use documents::{Descriptor, Platform};
 pub use error::{ImportError, StoreError};
 pub use import::{ImportOptions, Imported, Progress, Source, host_architectures, import};
-pub use load::{load_stream_size, shared_prefix, write_load_stream};
+pub use load::{load_stream_size, write_load_stream};
 pub use preload::{Preloaded, preload};
 pub use prune::Pruned;
 pub use reference::{ReferenceError, normalise};

@@ -19,16 +19,13 @@ mod view;
 #[allow(clippy::unnecessary_wraps, reason = "answers are results")]
 mod tests;
 
-use self::outcome::Ended;
 pub use view::{ContainerView, Step, StepKind, View};
 
 use std::time::Duration;
 
 use crate::core::api::{Action, Call, Desired, Event, Notify, OpId, Parting, Report, ReportKind};
 use crate::core::backoff::Jitter;
-use crate::core::container::{
-    Course, Image, Kind, Machine, Pending, Phase, Want, Watch, Why, patience,
-};
+use crate::core::container::{Course, Image, Kind, Machine, Pending, Want, Watch, Why, patience};
 use crate::core::health::Verdict;
 use crate::core::ladder::Ladder;
 use crate::core::ledger::{Durable, Record, Volatile};
@@ -316,27 +313,12 @@ impl Supervisor {
     }
 
     fn died(&mut self, role: &Role, pid: u32) {
-        let now = self.now;
         let Some(index) = self.machines.iter().position(|machine| {
             machine.role == *role && machine.alive().is_some_and(|alive| alive.pid == pid)
         }) else {
             return;
         };
-        let machine = &mut self.machines[index];
-        let Some(found) = machine.found().cloned() else {
-            return;
-        };
-        let ended = Ended::of(machine, now);
-        machine.enter(
-            Phase::Dead {
-                found,
-                pid,
-                looks: 0,
-            },
-            now,
-        );
-        machine.look_at = now;
-        self.ended(index, None, ended);
+        self.process_ended(index);
     }
 
     fn unwatched(&mut self, role: &Role, pid: u32) {

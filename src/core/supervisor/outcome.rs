@@ -185,21 +185,29 @@ impl Supervisor {
             }
             return;
         }
-        if let Some(alive) = machine.alive() {
-            // The pidfd may be slower than the engine; what the exit code was, a look tells.
-            let (found, pid) = (alive.found.clone(), alive.pid);
-            let ended = Ended::of(machine, now);
-            machine.enter(
-                Phase::Dead {
-                    found,
-                    pid,
-                    looks: 0,
-                },
-                now,
-            );
-            machine.look_at = now;
-            self.ended(index, None, ended);
-        }
+        // The pidfd may be slower than the engine.
+        self.process_ended(index);
+    }
+
+    /// A running process has ended. What its exit code was, a look tells.
+    pub(super) fn process_ended(&mut self, index: usize) {
+        let now = self.now;
+        let machine = &mut self.machines[index];
+        let Some(alive) = machine.alive() else {
+            return;
+        };
+        let (found, pid) = (alive.found.clone(), alive.pid);
+        let ended = Ended::of(machine, now);
+        machine.enter(
+            Phase::Dead {
+                found,
+                pid,
+                looks: 0,
+            },
+            now,
+        );
+        machine.look_at = now;
+        self.ended(index, None, ended);
     }
 
     /// A call ended without an answer: only a look tells what it did.
