@@ -139,7 +139,7 @@ async fn strange(
             engine.remove_image(&image.id).await?;
         }
     }
-    if engine.image_store_is_containerd().await? {
+    if engine.info().await?.containerd_images {
         return Ok(format!(
             "the engine keeps images in containerd's image store, which monopod does not support yet, so {reference} \
              cannot be verified; put {{\"features\": {{\"containerd-snapshotter\": false}}}} into \

@@ -64,6 +64,27 @@ pub struct HostFile {
     pub read_only: bool,
 }
 
+/// What an engine is set up to do, as far as monopod asks. Empty where the engine does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// Images live in containerd's image store, where an image's ID is not the digest of its config.
+    pub containerd_images: bool,
+    /// `systemd`, `cgroupfs` or `none`.
+    pub cgroup_driver: String,
+    /// `1` or `2`.
+    pub cgroup_version: String,
+    /// Containers outlive the engine.
+    pub live_restore: bool,
+    /// The log driver of containers that name none.
+    pub logging_driver: String,
+    /// The storage driver, such as `overlay2`.
+    pub storage_driver: String,
+    /// The folder on the host with the engine's data.
+    pub data_root: String,
+    /// What the engine itself warns of.
+    pub warnings: Vec<String>,
+}
+
 /// An image as the engine has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineImage {
@@ -96,8 +117,8 @@ pub trait Engine {
     /// Name and version, for people.
     fn version(&self) -> impl Future<Output = Result<String, Fault>>;
 
-    /// Whether images live in containerd's image store, where an image's ID is not the digest of its config.
-    fn image_store_is_containerd(&self) -> impl Future<Output = Result<bool, Fault>>;
+    /// What the engine is set up to do.
+    fn info(&self) -> impl Future<Output = Result<EngineInfo, Fault>>;
 
     /// Every container with this node's label, running or not; of one role if `role` is given.
     fn containers(

@@ -21,7 +21,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::*;
 use crate::core::api::{Running, Seen};
-use crate::engine::{EngineImage, Identity};
+use crate::engine::{EngineImage, EngineInfo, Identity};
 use crate::spec::types::{Container, HttpProbe, Target, Timing, Tls};
 
 /// Long enough that a busy machine does not reach it.
@@ -105,7 +105,7 @@ impl Engine for Scripted {
     {
         Err(no())
     }
-    async fn image_store_is_containerd(&self) -> Result<bool, Fault> {
+    async fn info(&self) -> Result<EngineInfo, Fault> {
         Err(no())
     }
 }

@@ -98,7 +98,10 @@ async fn containerds_image_store_is_known() {
         let socket = dir.path().join("sock");
         let info = format!(r#"{{"DriverStatus": [{kind}]}}"#);
         serve(&socket, vec![version(), ("/info", 200, info)]);
-        let answer = Docker::connect(&socket).image_store_is_containerd().await;
+        let answer = Docker::connect(&socket)
+            .info()
+            .await
+            .map(|info| info.containerd_images);
         assert_eq!(answer, Ok(expected));
     }
 }

@@ -11,7 +11,7 @@ use bollard::models::{
 };
 use bollard::query_parameters::ListContainersOptionsBuilder;
 
-use super::super::{Identity, label};
+use super::super::{EngineInfo, Identity, label};
 use super::fault::{fault, status};
 use super::images;
 use crate::core::api::{Fault, Running, Seen, SeenState};
@@ -32,14 +32,25 @@ pub(super) async fn version(client: &Client) -> Result<String, Fault> {
     })
 }
 
-/// Whether images live in containerd, which names them by manifest instead of config.
-pub(super) async fn image_store_is_containerd(client: &Client) -> Result<bool, Fault> {
+/// What the engine is set up to do.
+pub(super) async fn info(client: &Client) -> Result<EngineInfo, Fault> {
     let info = client.info().await.map_err(fault)?;
     let facts = info.driver_status.unwrap_or_default();
-    Ok(facts.iter().any(|fact| match fact.as_slice() {
-        [key, value] => key == "driver-type" && value.starts_with("io.containerd.snapshotter"),
-        _ => false,
-    }))
+    let said = |word: Option<String>| word.unwrap_or_default();
+    Ok(EngineInfo {
+        // Images are then named by manifest instead of config.
+        containerd_images: facts.iter().any(|fact| match fact.as_slice() {
+            [key, value] => key == "driver-type" && value.starts_with("io.containerd.snapshotter"),
+            _ => false,
+        }),
+        cgroup_driver: said(info.cgroup_driver.map(|driver| driver.to_string())),
+        cgroup_version: said(info.cgroup_version.map(|version| version.to_string())),
+        live_restore: info.live_restore_enabled.unwrap_or_default(),
+        logging_driver: said(info.logging_driver),
+        storage_driver: said(info.driver),
+        data_root: said(info.docker_root_dir),
+        warnings: info.warnings.unwrap_or_default(),
+    })
 }
 
 /// Every container of a node; of one role if given.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::timeout;
 
-use super::{Engine, EngineImage, Executed, Identity};
+use super::{Engine, EngineImage, EngineInfo, Executed, Identity};
 use crate::core::api::{Fault, Running, Seen};
 use crate::spec::types::{Container, Health};
 
@@ -161,9 +161,9 @@ impl Engine for Docker {
         .await
     }
 
-    async fn image_store_is_containerd(&self) -> Result<bool, Fault> {
+    async fn info(&self) -> Result<EngineInfo, Fault> {
         self.call(self.shared.deadlines.short, async |client| {
-            inspect::image_store_is_containerd(&client).await
+            inspect::info(&client).await
         })
         .await
     }
