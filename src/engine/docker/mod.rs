@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use bollard::API_DEFAULT_VERSION;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt as _, stream};
 use tokio::time::timeout;
 
-use super::{Engine, EngineImage, EngineInfo, Executed, Identity};
+use super::{Engine, EngineImage, EngineInfo, Executed, Identity, LogPiece, LogRange};
 use crate::core::api::{Fault, Running, Seen};
 use crate::spec::types::{Container, Health};
 
@@ -26,6 +26,7 @@ mod images;
 mod inspect;
 mod lifecycle;
 mod load;
+mod logs;
 mod network;
 
 pub use inspect::Kin;
@@ -229,6 +230,19 @@ impl Engine for Docker {
             exec::exec(&client, id, argv, limit).await
         };
         self.judge(executed.await)
+    }
+
+    fn logs(&self, id: &str, range: LogRange) -> impl Stream<Item = Result<LogPiece, Fault>> {
+        let (docker, id) = (self.clone(), id.to_owned());
+        let opened = async move {
+            let Deadlines { short, idle, .. } = docker.shared.deadlines;
+            docker
+                .call(short, async |client| {
+                    logs::open(&client, &id, range, idle).await
+                })
+                .await
+        };
+        stream::once(opened).try_flatten()
     }
 
     async fn image(&self, reference: &str) -> Result<Option<EngineImage>, Fault> {
