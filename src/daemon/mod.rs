@@ -13,6 +13,7 @@ mod clock;
 mod deeds;
 mod files;
 mod ledger;
+mod pages;
 mod status;
 mod workload;
 
@@ -28,6 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::core::api::{Action, Desired, Event, Notify, Parting};
 use crate::core::supervisor::{Config, Supervisor};
+use crate::core::time::Time;
 use crate::engine::{self, Docker};
 use crate::exit::Exit;
 use crate::paths::Paths;
@@ -52,6 +54,9 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 /// How often they are read before the start fails. systemd starts us again all the same, and its log
 /// then has the reason.
 const READS: u32 = 12;
+
+/// How long nothing may have changed before the memory that only changes need is given back.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// How many ready sockets are looked at in one go.
 const IO_EVENTS: usize = 32;
@@ -151,6 +156,7 @@ async fn daemon(paths: &Paths) -> Exit {
         notifier,
         state: watch::Sender::new(Arc::from("{}")),
         published: None,
+        quiet: None,
     };
     running.publish();
     running.serve(inbox, &mut signals).await
@@ -232,6 +238,7 @@ enum Wake {
     Reload,
     Terminate,
     OtherDaemon(bus::BusError),
+    Quiet,
 }
 
 /// A daemon at work.
@@ -245,6 +252,8 @@ struct Running {
     state: watch::Sender<Arc<str>>,
     /// What the bus was last told of, without what changes at every probe.
     published: Option<Status>,
+    /// When all will have been quiet for long enough, unless it is so already.
+    quiet: Option<Time>,
 }
 
 impl Running {
@@ -271,6 +280,7 @@ impl Running {
                 _ = signals.hangup.recv() => Wake::Reload,
                 () = clock::sleep_until(deadline) => Wake::Event(Event::Tick),
                 error = &mut bus => Wake::OtherDaemon(error),
+                () = clock::sleep_until(self.quiet) => Wake::Quiet,
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
@@ -288,6 +298,11 @@ impl Running {
                 Wake::Terminate => Some(Event::Terminate(
                     jobs::parting(&address, notify::listened_to()).await,
                 )),
+                Wake::Quiet => {
+                    self.quiet = None;
+                    pages::give_back();
+                    None
+                }
                 Wake::OtherDaemon(error) => {
                     error!("{error}");
                     // The other one has the containers; they are not ours to stop.
@@ -333,6 +348,9 @@ impl Running {
             *state = json;
             changed
         });
+        if changed {
+            self.quiet = Some(clock::now() + QUIET);
+        }
         self.published = Some(lasting);
     }
 
