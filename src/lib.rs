@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod core;
 pub mod daemon;
+pub mod doctor;
 pub mod engine;
 pub mod exit;
 pub mod feed;
@@ -127,9 +128,8 @@ mod tests {
             .iter()
             .filter(|file| {
                 let text = fs::read_to_string(file).expect("text");
-                text.lines().any(|line| {
-                    line.contains(&lint) && !line.contains(&format!("forbid({lint})"))
-                })
+                text.lines()
+                    .any(|line| line.contains(&lint) && !line.contains(&format!("forbid({lint})")))
             })
             .map(|file| file.strip_prefix(&folder).expect("below it"))
             .collect();

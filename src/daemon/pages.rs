@@ -55,9 +55,8 @@ fn mapped_file(line: &str) -> Option<Range<usize>> {
     let kept = matches!(fields.next()?, "r--p" | "r-xp");
     let inode = fields.nth(2)?;
     // Without a file it is the kernel's own: the vDSO and its data.
-    (kept && inode != "0").then_some(
-        usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?,
-    )
+    (kept && inode != "0")
+        .then_some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
 }
 
 /// Drops the pages of a mapping that [`clean`] has found.
@@ -110,7 +109,14 @@ Anonymous:             0 kB
 
     #[test]
     fn torn_lines_name_nothing() {
-        for text in ["", "5", "55-66", "55-66 r-xp", "zz-66 r-xp 0 fe:00 1", "5a-66 r-xp 0 fe:00"] {
+        for text in [
+            "",
+            "5",
+            "55-66",
+            "55-66 r-xp",
+            "zz-66 r-xp 0 fe:00 1",
+            "5a-66 r-xp 0 fe:00",
+        ] {
             let text = format!("{text}\nAnonymous: 0 kB\n");
             assert_eq!(clean(text.as_bytes()), [], "{text}");
         }
@@ -120,7 +126,10 @@ Anonymous:             0 kB
     fn the_program_runs_on() {
         static CONSTANT: [u8; 64] = [7; 64];
         assert!(give_back() > 0);
-        assert_eq!(CONSTANT.iter().map(|byte| u32::from(*byte)).sum::<u32>(), 448);
+        assert_eq!(
+            CONSTANT.iter().map(|byte| u32::from(*byte)).sum::<u32>(),
+            448
+        );
         assert!(give_back() > 0);
     }
 }
