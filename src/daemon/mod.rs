@@ -13,6 +13,7 @@ mod clock;
 mod deeds;
 mod files;
 mod ledger;
+mod pages;
 mod release;
 mod status;
 mod workload;
@@ -29,6 +30,7 @@ use tracing::{error, info, warn};
 
 use crate::core::api::{Action, Desired, Event, Notify, Parting, Report};
 use crate::core::supervisor::{Config, Supervisor};
+use crate::core::time::Time;
 use crate::engine::{self, Docker};
 use crate::exit::Exit;
 use crate::paths::Paths;
@@ -55,6 +57,9 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 /// How often they are read before the start fails. systemd starts us again all the same, and its log
 /// then has the reason.
 const READS: u32 = 12;
+
+/// How long nothing may have changed before the memory that only changes need is given back.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// How many transitions may wait for the bus; the journal has those beyond.
 const TRANSITIONS: usize = 64;
@@ -162,6 +167,7 @@ async fn daemon(paths: &Paths) -> Exit {
         published: status.lasting(),
         state: watch::Sender::new(Arc::new(status)),
         transitions: None,
+        quiet: None,
     };
     running.serve(inbox, &mut signals).await
 }
@@ -242,6 +248,7 @@ enum Wake {
     Reload,
     Terminate,
     OtherDaemon(bus::BusError),
+    Quiet,
 }
 
 /// A daemon at work.
@@ -258,6 +265,8 @@ struct Running {
     state: watch::Sender<Arc<Status>>,
     /// What the bus was last told of, without what changes at every probe.
     published: Status,
+    /// When all will have been quiet for long enough, unless it is so already.
+    quiet: Option<Time>,
     /// Where the bus takes transitions from.
     transitions: Option<mpsc::Sender<Report>>,
 }
@@ -303,6 +312,7 @@ impl Running {
                 _ = signals.hangup.recv() => Wake::Reload,
                 () = clock::sleep_until(deadline) => Wake::Event(Event::Tick),
                 error = &mut bus => Wake::OtherDaemon(error),
+                () = clock::sleep_until(self.quiet) => Wake::Quiet,
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
@@ -320,6 +330,11 @@ impl Running {
                 Wake::Terminate => Some(Event::Terminate(
                     jobs::parting(&address, notify::listened_to()).await,
                 )),
+                Wake::Quiet => {
+                    self.quiet = None;
+                    pages::give_back();
+                    None
+                }
                 Wake::OtherDaemon(error) => {
                     error!("{error}");
                     // The other one has the containers; they are not ours to stop.
@@ -386,6 +401,9 @@ impl Running {
             *state = status;
             changed
         });
+        if changed {
+            self.quiet = Some(clock::now() + QUIET);
+        }
     }
 
     /// Answers a request. Some of them are events for the core.
