@@ -175,12 +175,12 @@ mod tests {
     use super::super::State;
     use super::*;
 
-    fn stored(layers: bool, dropped: bool) -> Option<Stored> {
-        Some(Stored {
+    fn stored(layers: bool, dropped: bool) -> Stored {
+        Stored {
             id: "a".to_owned(),
             layers,
             dropped,
-        })
+        }
     }
 
     fn engine(id: &str) -> InEngine {
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn whole_images() {
-        let whole = || stored(true, false);
+        let whole = || Some(stored(true, false));
         held(&[
             (
                 "x:1",
@@ -238,21 +238,21 @@ mod tests {
         held(&[
             (
                 "x:1",
-                stored(false, true),
+                Some(stored(false, true)),
                 engine("a"),
                 State::Note,
                 "keep = false",
             ),
             (
                 "x:1",
-                stored(false, false),
+                Some(stored(false, false)),
                 engine("a"),
                 State::Warning,
                 "layers of x:1",
             ),
             (
                 "x:1",
-                stored(false, true),
+                Some(stored(false, true)),
                 InEngine::Absent,
                 State::Failure,
                 "its layers are not",

@@ -168,6 +168,7 @@ impl Systemd {
 }
 
 #[cfg(test)]
+#[allow(clippy::unused_self, reason = "the bus calls methods")]
 mod tests {
     use zbus::{ObjectPath, interface};
 

@@ -330,7 +330,7 @@ fn a_survey_says_what_the_next_run_would_read() {
     oci(std::slice::from_ref(&other), |layer| gzip(layer)).write(&folder.join("layout"));
     let named = |states: [&'static str; 3]| {
         let names = ["1.tar", "2.tar", "layout"].map(str::to_owned);
-        Vec::from_iter(names.into_iter().zip(states))
+        names.into_iter().zip(states).collect::<Vec<_>>()
     };
     let before = place.snapshot();
     assert_eq!(survey(), named(["new", "new", "new"]));
