@@ -122,6 +122,7 @@ mod tests {
         let table = [
             (5, 50, 0o600, 6, true),
             (5, 50, 0o060, 6, false),
+            (5, 50, 0o400, 6, false),
             (0, 51, 0o660, 2, true),
             (0, 51, 0o604, 4, false),
             (0, 60, 0o604, 4, true),

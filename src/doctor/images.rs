@@ -175,69 +175,84 @@ mod tests {
     use super::super::State;
     use super::*;
 
+    fn stored(layers: bool, dropped: bool) -> Stored {
+        Stored {
+            id: "a".to_owned(),
+            layers,
+            dropped,
+        }
+    }
+
+    fn engine(id: &str) -> InEngine {
+        InEngine::There(id.to_owned())
+    }
+
+    fn held(table: &[(&str, Option<Stored>, InEngine, State, &str)]) {
+        for (reference, stored, engine, state, text) in table {
+            let image = Image {
+                reference: (*reference).to_owned(),
+                stored: stored.clone(),
+                engine: engine.clone(),
+            };
+            let found = judge(&Facts {
+                images: vec![image],
+                damaged: vec![],
+            });
+            assert_eq!(found.state, *state, "{found:?}");
+            assert!(found.finding.contains(text), "{found:?}");
+        }
+    }
+
     #[test]
-    fn judgements() {
-        let stored = |layers, dropped| {
-            Some(Stored {
-                id: "a".to_owned(),
-                layers,
-                dropped,
-            })
-        };
-        let engine = |id: &str| InEngine::There(id.to_owned());
-        let table = [
+    fn whole_images() {
+        let whole = || Some(stored(true, false));
+        held(&[
             (
                 "x:1",
-                stored(true, false),
+                whole(),
                 engine("a"),
                 State::Ok,
                 "1 in the store and the engine",
             ),
             (
                 "x:1",
-                stored(true, false),
+                whole(),
                 InEngine::Unasked,
                 State::Ok,
-                "1 in the store; the engine was not asked",
+                "the engine was not asked",
             ),
             (
                 "x:latest",
-                stored(true, false),
+                whole(),
                 engine("a"),
                 State::Note,
                 "does not say which",
             ),
+            ("x:1", whole(), engine("b"), State::Note, "another image"),
+            ("x:1", whole(), InEngine::Absent, State::Note, "next start"),
+        ]);
+    }
+
+    #[test]
+    fn images_that_lack_something() {
+        held(&[
             (
                 "x:1",
-                stored(true, false),
-                engine("b"),
-                State::Note,
-                "another image",
-            ),
-            (
-                "x:1",
-                stored(true, false),
-                InEngine::Absent,
-                State::Note,
-                "next start",
-            ),
-            (
-                "x:1",
-                stored(false, true),
+                Some(stored(false, true)),
                 engine("a"),
                 State::Note,
                 "keep = false",
             ),
             (
                 "x:1",
-                stored(false, false),
+                Some(stored(false, false)),
                 engine("a"),
                 State::Warning,
                 "layers of x:1",
             ),
             (
                 "x:1",
-                stored(false, true),
+                Some(stored(false, true)),
                 InEngine::Absent,
                 State::Failure,
                 "its layers are not",
@@ -257,28 +272,12 @@ mod tests {
                 "cannot be asked",
             ),
             ("x:1", None, InEngine::Absent, State::Failure, "neither"),
-        ];
-        for (reference, stored, engine, state, text) in table {
-            let image = Image {
-                reference: reference.to_owned(),
-                stored,
-                engine,
-            };
-            let found = judge(&Facts {
-                images: vec![image],
-                damaged: vec![],
-            });
-            assert_eq!(found.state, state, "{found:?}");
-            assert!(found.finding.contains(text), "{found:?}");
-        }
+        ]);
         let damaged = vec!["image y:1 is damaged: torn".to_owned()];
-        assert_eq!(
-            judge(&Facts {
-                images: vec![],
-                damaged
-            })
-            .state,
-            State::Warning
-        );
+        let found = judge(&Facts {
+            images: vec![],
+            damaged,
+        });
+        assert_eq!(found.state, State::Warning);
     }
 }

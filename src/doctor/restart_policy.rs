@@ -148,7 +148,11 @@ mod tests {
             };
             assert_eq!(facts.concern(&kin), concerned, "{kin:?}");
             if concerned {
-                assert_eq!(judge(&facts, &[kin.clone()]).state, state, "{kin:?}");
+                assert_eq!(
+                    judge(&facts, std::slice::from_ref(&kin)).state,
+                    state,
+                    "{kin:?}"
+                );
             }
         }
     }

@@ -166,3 +166,116 @@ impl Systemd {
         reply.body().deserialize().ok()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unused_self, reason = "the bus calls methods")]
+mod tests {
+    use zbus::{ObjectPath, interface};
+
+    use super::*;
+    use crate::systemd::testbus::{TestBus, run};
+
+    const PATH: &str = "/org/freedesktop/systemd1/unit/monopod_2eservice";
+
+    struct FakeManager;
+
+    #[interface(name = "org.freedesktop.systemd1.Manager")]
+    impl FakeManager {
+        fn load_unit(&self, name: &str) -> OwnedObjectPath {
+            assert_eq!(name, "monopod.service");
+            ObjectPath::from_static_str_unchecked(PATH).into()
+        }
+
+        #[zbus(property, name = "RuntimeWatchdogUSec")]
+        fn runtime_watchdog_usec(&self) -> u64 {
+            30
+        }
+    }
+
+    struct FakeUnit;
+
+    #[interface(name = "org.freedesktop.systemd1.Unit")]
+    impl FakeUnit {
+        #[zbus(property)]
+        fn load_state(&self) -> &'static str {
+            "loaded"
+        }
+        #[zbus(property)]
+        fn active_state(&self) -> &'static str {
+            "active"
+        }
+        #[zbus(property)]
+        fn unit_file_state(&self) -> &'static str {
+            "enabled"
+        }
+        #[zbus(property)]
+        fn drop_in_paths(&self) -> Vec<&'static str> {
+            vec!["/etc/x.conf"]
+        }
+        #[zbus(property)]
+        fn need_daemon_reload(&self) -> bool {
+            true
+        }
+    }
+
+    struct FakeService;
+
+    #[interface(name = "org.freedesktop.systemd1.Service")]
+    impl FakeService {
+        #[zbus(property)]
+        fn result(&self) -> &'static str {
+            "watchdog"
+        }
+        #[zbus(property, name = "NRestarts")]
+        fn n_restarts(&self) -> u32 {
+            2
+        }
+        #[zbus(property, name = "WatchdogUSec")]
+        fn watchdog_usec(&self) -> u64 {
+            60
+        }
+        #[zbus(property)]
+        fn user(&self) -> &'static str {
+            "monopod"
+        }
+        #[zbus(property)]
+        fn supplementary_groups(&self) -> Vec<&'static str> {
+            vec!["docker"]
+        }
+    }
+
+    #[test]
+    fn what_systemd_says_is_read() {
+        let bus = TestBus::start();
+        let expected = UnitFacts {
+            load: "loaded".to_owned(),
+            active: "active".to_owned(),
+            file: "enabled".to_owned(),
+            drop_ins: vec!["/etc/x.conf".to_owned()],
+            reload_needed: true,
+            result: "watchdog".to_owned(),
+            restarts: 2,
+            watchdog: 60,
+            user: "monopod".to_owned(),
+            groups: vec!["docker".to_owned()],
+            runtime_watchdog: 30,
+        };
+        run(async {
+            let _systemd = connection::Builder::address(bus.address().as_str())
+                .serve_at("/org/freedesktop/systemd1", FakeManager)
+                .serve_at(PATH, FakeUnit)
+                .serve_at(PATH, FakeService)
+                .name("org.freedesktop.systemd1")
+                .build()
+                .await
+                .unwrap();
+            let systemd = Systemd::connect(bus.address()).await.unwrap();
+            assert_eq!(systemd.unit().await, Ok(expected));
+            // Nobody keeps the time here, and nobody has the daemon's name.
+            assert_eq!(systemd.clock_synchronised().await, None);
+            assert_eq!(systemd.owner("org.monopod.Supervisor1").await, None);
+            let me = nix::unistd::geteuid().as_raw();
+            assert_eq!(systemd.owner("org.freedesktop.systemd1").await, Some(me));
+        });
+    }
+}

@@ -131,112 +131,119 @@ pub(super) mod tests {
         }
     }
 
+    fn with(change: fn(&mut UnitFacts)) -> UnitFacts {
+        let mut unit = good();
+        change(&mut unit);
+        unit
+    }
+
+    fn held(unit: &UnitFacts, running: Option<&str>, workload: bool, state: State, text: &str) {
+        let found = judge(unit, running, "1", workload);
+        assert_eq!(found.state, state, "{found:?}");
+        assert!(found.finding.contains(text), "{found:?}");
+    }
+
     #[test]
-    fn judgements() {
-        let with = |change: fn(&mut UnitFacts)| {
-            let mut unit = good();
-            change(&mut unit);
-            unit
-        };
+    fn units_that_run() {
         let table = [
             (
                 good(),
                 Some("1"),
-                true,
                 State::Ok,
                 "enabled and running, without drop-ins",
             ),
             (
                 with(|u| u.drop_ins.push("/etc/x.conf".to_owned())),
                 Some("1"),
-                true,
                 State::Ok,
                 "with /etc/x.conf",
             ),
-            (good(), None, true, State::Ok, "running"),
+            (good(), None, State::Ok, "running"),
             (
                 good(),
                 Some("0.9"),
-                true,
                 State::Warning,
                 "restart pending: 0.9 runs, 1 is installed",
             ),
             (
-                with(|u| u.load = "not-found".to_owned()),
+                with(|u| u.file = "enabled-runtime".to_owned()),
                 None,
+                State::Ok,
+                "running",
+            ),
+            (
+                with(|u| u.file = "disabled".to_owned()),
+                None,
+                State::Warning,
+                "it is disabled",
+            ),
+            (
+                with(|u| u.file.clear()),
+                None,
+                State::Warning,
+                "it is not enabled",
+            ),
+            (
+                with(|u| u.reload_needed = true),
+                None,
+                State::Note,
+                "has changed",
+            ),
+            (with(|u| u.restarts = 2), None, State::Note, "2 times"),
+        ];
+        for (unit, running, state, text) in table {
+            held(&unit, running, true, state, text);
+        }
+    }
+
+    #[test]
+    fn units_that_do_not() {
+        let table = [
+            (
+                with(|u| u.load = "not-found".to_owned()),
                 true,
                 State::Failure,
                 "not installed",
             ),
             (
                 with(|u| u.load = "masked".to_owned()),
-                None,
                 true,
                 State::Failure,
                 "masked",
             ),
             (
                 with(|u| u.load = "bad-setting".to_owned()),
-                None,
                 true,
                 State::Failure,
                 "bad-setting",
             ),
             (
                 with(|u| u.active = "failed".to_owned()),
-                None,
                 true,
                 State::Failure,
                 "it has failed",
             ),
             (
                 with(|u| u.active = "inactive".to_owned()),
-                None,
                 true,
                 State::Warning,
                 "it is inactive",
             ),
             (
                 with(|u| u.active = "inactive".to_owned()),
-                None,
                 false,
                 State::Note,
                 "waits for a workload",
             ),
             (
                 with(|u| u.active = "activating".to_owned()),
-                None,
                 true,
                 State::Note,
                 "starting",
             ),
-            (
-                with(|u| u.file = "disabled".to_owned()),
-                None,
-                true,
-                State::Warning,
-                "it is disabled",
-            ),
-            (
-                with(|u| u.file = "enabled-runtime".to_owned()),
-                None,
-                true,
-                State::Ok,
-                "running",
-            ),
-            (
-                with(|u| u.reload_needed = true),
-                None,
-                true,
-                State::Note,
-                "has changed",
-            ),
-            (with(|u| u.restarts = 2), None, true, State::Note, "2 times"),
         ];
-        for (unit, running, workload, state, text) in table {
-            let found = judge(&unit, running, "1", workload);
-            assert_eq!(found.state, state, "{found:?}");
-            assert!(found.finding.contains(text), "{found:?}");
+        for (unit, workload, state, text) in table {
+            held(&unit, None, workload, state, text);
         }
     }
 }
