@@ -7,6 +7,7 @@ mod daemon;
 mod exec;
 mod feed;
 mod lifecycle;
+mod logs;
 mod node;
 mod scripted;
 mod silence;
