@@ -337,8 +337,14 @@ pub enum ReportKind {
     EngineBack,
     /// The engine refused a call.
     EngineRefused,
+    /// A restart of the engine's unit is asked for.
+    EngineRestart,
     /// The watchdog is no longer fed.
     WatchdogWithheld,
+    /// A reboot of the node is asked for.
+    RebootAsked,
+    /// Nobody did what was asked for: the engine's unit is not restarted, or the node not rebooted.
+    RescueFailed,
     /// The ladder is used up; monopod stays up and keeps asking.
     SafeState,
     /// The ladder is at its foot again.

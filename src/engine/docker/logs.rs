@@ -42,8 +42,8 @@ pub(super) async fn open(
         .timestamps(true)
         .follow(range.follow)
         .tail(&tail)
-        // Past 2038 the client's number is too small, and all is given.
-        .since(i32::try_from(since).unwrap_or_default())
+        // The client's number ends in 2038; then too much is given rather than too little.
+        .since(i32::try_from(since).unwrap_or(i32::MAX))
         .build();
     let pieces = Box::pin(client.logs(id, Some(options)));
     let reader = Reader {
