@@ -17,6 +17,7 @@ mod feed;
 mod images;
 mod import;
 mod logs;
+mod patience;
 mod progress;
 mod rescue;
 mod since;
