@@ -12,10 +12,13 @@ use crate::paths::Paths;
 pub mod check;
 mod control;
 mod daemon;
+mod doctor;
 mod feed;
 mod images;
 mod import;
 mod progress;
+mod rescue;
+mod slice;
 mod status;
 mod table;
 mod when;
@@ -38,6 +41,7 @@ Examples:
   monopod import /media/usb/app.tar   take an image archive into the store and the engine
   systemctl start monopod             run the workload
   monopod status                      how is it?
+  monopod doctor                      what will hurt?
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid file, 4 refused, 5 the daemon or the engine
 cannot be reached, 6 not healthy.";
@@ -57,6 +61,8 @@ pub enum Verb {
     Import(import::Import),
     /// List the images of the store and the engine, or remove what is not in use
     Images(images::Images),
+    /// Look at the machine around the workload, and say what will hurt
+    Doctor(doctor::Doctor),
     /// Supervise the workload; this is what the systemd unit runs
     Daemon(daemon::Daemon),
     /// Give the engine an image of the store; the daemon's helper
@@ -65,6 +71,12 @@ pub enum Verb {
     /// Read an archive into the store, shut in; the helper of `import`
     #[command(hide = true)]
     Unpack(import::Unpack),
+    /// Restart the engine or the node if the daemon asks and node.toml allows; runs as root
+    #[command(hide = true)]
+    Rescue,
+    /// Put the limits of node.toml on monopod.slice; runs as root
+    #[command(hide = true)]
+    Slice,
 }
 
 /// Does what the arguments say.
@@ -79,9 +91,12 @@ pub fn run(args: Args) -> Exit {
         Verb::Restart(restart) => control::restart(&restart),
         Verb::Import(import) => import::run(&paths, &import),
         Verb::Images(images) => images::run(&paths, &images),
+        Verb::Doctor(doctor) => doctor::run(&paths, &doctor),
         Verb::Daemon(daemon) => crate::daemon::run(&paths, daemon.verbose),
         Verb::Feed(feed) => feed::run(&paths, &feed),
         Verb::Unpack(unpack) => import::unpack(&paths, &unpack),
+        Verb::Rescue => rescue::run(&paths),
+        Verb::Slice => slice::run(&paths),
     }
 }
 

@@ -13,6 +13,8 @@ mod clock;
 mod deeds;
 mod files;
 mod ledger;
+mod pages;
+mod release;
 mod status;
 mod workload;
 
@@ -26,8 +28,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::core::api::{Action, Desired, Event, Notify, Parting};
+use crate::core::api::{Action, Desired, Event, Notify, Parting, Report};
 use crate::core::supervisor::{Config, Supervisor};
+use crate::core::time::Time;
 use crate::engine::{self, Docker};
 use crate::exit::Exit;
 use crate::paths::Paths;
@@ -36,14 +39,16 @@ use crate::spec::diagnostic::Invalid;
 use crate::spec::host::ThisHost;
 use crate::spec::types::{Node, Role, Workload};
 use crate::systemd::bus::{self, Request, RequestError};
+use crate::systemd::journal::{self, Scene};
 use crate::systemd::notify::{self, Notifier};
-use crate::systemd::{BusAddress, jobs, journal};
+use crate::systemd::{BusAddress, jobs};
 
 pub use status::{AnswerKind, ContainerStatus, EngineStatus, Status};
 
 use status::plan_json;
 
 use deeds::Deeds;
+use release::Release;
 
 /// How often files that are invalid at the start are read again, when systemd waits for us:
 /// a device or a mount that they name may come late.
@@ -52,6 +57,12 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 /// How often they are read before the start fails. systemd starts us again all the same, and its log
 /// then has the reason.
 const READS: u32 = 12;
+
+/// How long nothing may have changed before the memory that only changes need is given back.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// How many transitions may wait for the bus; the journal has those beyond.
+const TRANSITIONS: usize = 64;
 
 /// How many ready sockets are looked at in one go.
 const IO_EVENTS: usize = 32;
@@ -143,16 +154,21 @@ async fn daemon(paths: &Paths) -> Exit {
         Rc::new(workload),
         events,
     );
+    let mut release = Release::default();
+    let status = status_now(&supervisor, &deeds, &desired, &mut release, None);
     let mut running = Running {
         paths: paths.clone(),
         supervisor,
         desired,
         deeds,
         notifier,
-        state: watch::Sender::new(Arc::from("{}")),
-        published: None,
+        release,
+        reload_error: None,
+        published: status.lasting(),
+        state: watch::Sender::new(Arc::new(status)),
+        transitions: None,
+        quiet: None,
     };
-    running.publish();
     running.serve(inbox, &mut signals).await
 }
 
@@ -232,6 +248,7 @@ enum Wake {
     Reload,
     Terminate,
     OtherDaemon(bus::BusError),
+    Quiet,
 }
 
 /// A daemon at work.
@@ -242,9 +259,31 @@ struct Running {
     desired: Vec<Desired>,
     deeds: Deeds,
     notifier: Notifier,
-    state: watch::Sender<Arc<str>>,
+    release: Release,
+    /// Why the last reload was refused.
+    reload_error: Option<String>,
+    state: watch::Sender<Arc<Status>>,
     /// What the bus was last told of, without what changes at every probe.
-    published: Option<Status>,
+    published: Status,
+    /// When all will have been quiet for long enough, unless it is so already.
+    quiet: Option<Time>,
+    /// Where the bus takes transitions from.
+    transitions: Option<mpsc::Sender<Report>>,
+}
+
+/// The status with what only the daemon knows.
+fn status_now(
+    supervisor: &Supervisor,
+    deeds: &Deeds,
+    desired: &[Desired],
+    release: &mut Release,
+    reload_error: Option<&str>,
+) -> Status {
+    let workload = deeds.workload();
+    let mut status = Status::new(&workload, &supervisor.view());
+    status.release = release.id(&workload, desired, &status);
+    status.reload_error = reload_error.map(str::to_owned);
+    status
 }
 
 impl Running {
@@ -255,7 +294,9 @@ impl Running {
     ) -> Exit {
         let address = BusAddress::system();
         let (asks, mut asked) = mpsc::channel(4);
-        let bus = bus::run(&address, self.state.subscribe(), asks);
+        let (told, transitions) = mpsc::channel(TRANSITIONS);
+        self.transitions = Some(told);
+        let bus = bus::run(&address, self.state.subscribe(), transitions, asks);
         tokio::pin!(bus);
         self.deeds.preload();
         if let Some(exit) = self.step(Event::Tick) {
@@ -271,6 +312,7 @@ impl Running {
                 _ = signals.hangup.recv() => Wake::Reload,
                 () = clock::sleep_until(deadline) => Wake::Event(Event::Tick),
                 error = &mut bus => Wake::OtherDaemon(error),
+                () = clock::sleep_until(self.quiet) => Wake::Quiet,
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
@@ -288,6 +330,11 @@ impl Running {
                 Wake::Terminate => Some(Event::Terminate(
                     jobs::parting(&address, notify::listened_to()).await,
                 )),
+                Wake::Quiet => {
+                    self.quiet = None;
+                    pages::give_back();
+                    None
+                }
                 Wake::OtherDaemon(error) => {
                     error!("{error}");
                     // The other one has the containers; they are not ours to stop.
@@ -305,6 +352,7 @@ impl Running {
 
     fn step(&mut self, event: Event) -> Option<Exit> {
         let actions = self.supervisor.step(clock::now(), event);
+        self.publish();
         let mut exit = None;
         for action in actions {
             match action {
@@ -313,27 +361,49 @@ impl Running {
                         warn!("systemd does not hear us: {error}");
                     }
                 }
-                Action::Report(report) => journal::report(&report),
+                Action::Report(report) => self.report(report),
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
                 Action::Exit => exit = Some(Exit::Done),
                 action => self.deeds.start(action),
             }
         }
-        self.publish();
         exit
+    }
+
+    /// Tells the journal and the bus of a transition.
+    fn report(&self, report: Report) {
+        let status = self.state.borrow();
+        let scene = Scene {
+            workload: &status.workload,
+            release: status.release.as_deref(),
+        };
+        journal::report(&report, scene);
+        if let Some(transitions) = &self.transitions {
+            // Full only while there is no bus; the journal has it.
+            let _ = transitions.try_send(report);
+        }
     }
 
     /// Makes the state known; wakes those who watch it only if something changed that matters to them.
     fn publish(&mut self) {
-        let status = Status::new(&self.deeds.workload(), &self.supervisor.view());
+        let status = status_now(
+            &self.supervisor,
+            &self.deeds,
+            &self.desired,
+            &mut self.release,
+            self.reload_error.as_deref(),
+        );
         let lasting = status.lasting();
-        let changed = self.published.as_ref() != Some(&lasting);
-        let json: Arc<str> = Arc::from(status.json().as_str());
+        let changed = self.published != lasting;
+        self.published = lasting;
+        let status = Arc::new(status);
         self.state.send_if_modified(|state| {
-            *state = json;
+            *state = status;
             changed
         });
-        self.published = Some(lasting);
+        if changed {
+            self.quiet = Some(clock::now() + QUIET);
+        }
     }
 
     /// Answers a request. Some of them are events for the core.
@@ -393,8 +463,17 @@ impl Running {
         load(&self.paths).map_err(|invalid| RequestError::Invalid(invalid.to_string()))
     }
 
-    /// Reads the files again. If they are wrong, those in force stay in force.
+    /// Reads the files again. If they are wrong, those in force stay in force, and the status says so.
     fn reload(&mut self) -> Result<Event, RequestError> {
+        let taken = self.take_files();
+        self.reload_error = taken.as_ref().err().map(ToString::to_string);
+        if taken.is_err() {
+            self.publish();
+        }
+        taken
+    }
+
+    fn take_files(&mut self) -> Result<Event, RequestError> {
         let _ = self.notifier.reloading();
         let read = self.read();
         let _ = self.notifier.reloaded();

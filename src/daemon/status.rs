@@ -16,6 +16,9 @@ use crate::spec::types::{Role, Workload};
 pub struct Status {
     /// The workload's name.
     pub workload: String,
+    /// The release id: of the workload with the exact images; absent while an image's ID is not known.
+    #[serde(default)]
+    pub release: Option<String>,
     /// The worst of the containers' verdicts.
     pub verdict: Verdict,
     /// Where the ladder stands: `foot`, `restart`, `recreate`, `withhold` or `safe-state`.
@@ -26,6 +29,9 @@ pub struct Status {
     pub line: String,
     /// Whether the engine answers.
     pub engine: EngineStatus,
+    /// Why the last reload was refused; absent if the files were taken.
+    #[serde(default)]
+    pub reload_error: Option<String>,
     /// When the daemon will act next if nothing happens.
     pub deadline: Option<String>,
     /// Each container, by name.
@@ -92,8 +98,19 @@ pub enum AnswerKind {
     CannotAsk,
 }
 
+impl AnswerKind {
+    /// Its word for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::CannotAsk => "cannot-ask",
+        }
+    }
+}
+
 impl Status {
-    /// From the core's view.
+    /// From the core's view; the release and the files' state are the daemon's to add.
     pub fn new(workload: &Workload, view: &View) -> Self {
         let containers = view
             .containers
@@ -117,6 +134,7 @@ impl Status {
             .collect();
         Self {
             workload: workload.name.clone(),
+            release: None,
             verdict: view.verdict,
             ladder: view.rung.as_str().to_owned(),
             withheld: view.withheld,
@@ -126,6 +144,7 @@ impl Status {
             } else {
                 EngineStatus::Answers
             },
+            reload_error: None,
             deadline: view.deadline.map(wall),
             containers,
         }

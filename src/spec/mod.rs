@@ -46,6 +46,7 @@ mod node;
 mod ports;
 mod process;
 mod read;
+mod slice;
 mod tree;
 pub mod types;
 mod units;
@@ -54,7 +55,7 @@ mod url;
 #[cfg(test)]
 mod tests;
 
-pub use hash::spec_hash;
+pub use hash::{release_id, spec_hash};
 
 /// A valid file, and what its author should hear all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use bollard::API_DEFAULT_VERSION;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt as _, stream};
 use tokio::time::timeout;
 
-use super::{Engine, EngineImage, EngineInfo, Executed, Identity};
+use super::{Engine, EngineImage, EngineInfo, Executed, Identity, LogPiece, LogRange};
 use crate::core::api::{Fault, Running, Seen};
 use crate::spec::types::{Container, Health};
 
@@ -26,7 +26,10 @@ mod images;
 mod inspect;
 mod lifecycle;
 mod load;
+mod logs;
 mod network;
+
+pub use inspect::Kin;
 
 use fault::fault;
 
@@ -121,6 +124,14 @@ impl Docker {
             .client
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The containers that `concerns` picks, whoever made them; their restart policies are asked for afterwards.
+    pub async fn kin(&self, concerns: impl Fn(&Kin) -> bool) -> Result<Vec<Kin>, Fault> {
+        self.call(self.shared.deadlines.short, async |client| {
+            inspect::kin(&client, concerns).await
+        })
+        .await
     }
 
     /// Does `work` within `limit`, connecting included.
@@ -219,6 +230,19 @@ impl Engine for Docker {
             exec::exec(&client, id, argv, limit).await
         };
         self.judge(executed.await)
+    }
+
+    fn logs(&self, id: &str, range: LogRange) -> impl Stream<Item = Result<LogPiece, Fault>> {
+        let (docker, id) = (self.clone(), id.to_owned());
+        let opened = async move {
+            let Deadlines { short, idle, .. } = docker.shared.deadlines;
+            docker
+                .call(short, async |client| {
+                    logs::open(&client, &id, range, idle).await
+                })
+                .await
+        };
+        stream::once(opened).try_flatten()
     }
 
     async fn image(&self, reference: &str) -> Result<Option<EngineImage>, Fault> {
