@@ -46,26 +46,4 @@ impl fmt::Display for BusAddress {
 mod testbus;
 
 #[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    #[test]
-    fn systemd_takes_the_unit() {
-        const UNIT: &str = include_str!("../../units/monopod.service");
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("monopod.service");
-        // The program is not installed where this runs.
-        let unit = UNIT.replace("/usr/bin/monopod", "/bin/true");
-        assert_ne!(unit, UNIT);
-        std::fs::write(&path, unit).unwrap();
-        let output = Command::new("systemd-analyze")
-            .args(["verify", "--man=no"])
-            .arg(&path)
-            .output()
-            .expect("the package systemd is installed");
-        let words = String::from_utf8_lossy(&output.stderr);
-        // It also tells about other units of the machine.
-        let ours: Vec<_> = words.lines().filter(|l| l.contains("monopod")).collect();
-        assert!(output.status.success() && ours.is_empty(), "{words}");
-    }
-}
+mod units;
