@@ -46,8 +46,7 @@ fn a_start_ends_when_the_workload_is_healthy() {
 
 #[test]
 fn a_start_that_never_gets_healthy_fails_and_the_status_has_the_reason() {
-    let owner = NODE.replace("restarts = 1", "restarts = 1000");
-    let node = Node::prepared(WORKLOAD, &owner);
+    let node = Node::prepared(WORKLOAD, NODE);
     node.sick(true);
     node.drop_in("monopod.service", "[Service]\nTimeoutStartSec=10\nRestart=no\n");
     let came = node.sh("systemctl start monopod.service");

@@ -21,7 +21,8 @@ pub struct Machine {
     keeper: Child,
     /// What the keeper says: `boot N`, `end CODE`.
     said: Receiver<String>,
-    notify: UnixDatagram,
+    /// What systemd in it says of itself, and nspawn of both.
+    notified: Receiver<String>,
     folder: tempfile::TempDir,
     leader: i32,
     boots: u32,
@@ -82,6 +83,7 @@ impl Machine {
         let name = format!("monopod-{pid}-{count}");
         let folder = tempfile::tempdir().expect("the temporary folder can be written");
         let notify = UnixDatagram::bind(folder.path().join("notify")).expect("the folder is new");
+        let notified = notifications(notify);
         // Who starts the machine puts the files in before it lets it boot.
         let added = folder.path().join("added");
         for (place, file) in files {
@@ -104,7 +106,7 @@ impl Machine {
         let mut machine = Self {
             keeper,
             said,
-            notify,
+            notified,
             folder,
             leader: 0,
             boots: 0,
@@ -147,16 +149,11 @@ impl Machine {
     /// The value that systemd's next notification has for a key; those without it are passed over.
     fn told(&self, key: &str) -> String {
         let end = Instant::now() + PATIENCE;
-        let mut buffer = [0; 4096];
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no {key} came; {}", self.console());
-            self.notify
-                .set_read_timeout(Some(left))
-                .expect("the time is not zero");
-            // What went wrong is that time is up, which the loop sees.
-            let size = self.notify.recv(&mut buffer).unwrap_or(0);
-            let text = String::from_utf8_lossy(&buffer[..size]);
+            let Ok(text) = self.notified.recv_timeout(left) else {
+                panic!("no {key} came; {}", self.console());
+            };
             if let Some(value) = text.lines().find_map(|line| line.strip_prefix(key)) {
                 return value.to_owned();
             }
@@ -164,12 +161,7 @@ impl Machine {
     }
 
     fn console(&self) -> String {
-        let path = format!(
-            "/proc/{}/root{}/machine/console",
-            self.keeper.id(),
-            self.folder.path().display()
-        );
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let text = std::fs::read_to_string(self.outlasting("/../console")).unwrap_or_default();
         format!("the console says:\n{text}")
     }
 
@@ -177,6 +169,12 @@ impl Machine {
     pub fn path(&self, path: &str) -> PathBuf {
         assert!(path.starts_with('/'), "{path} is not absolute");
         format!("/proc/{}/root{path}", self.leader).into()
+    }
+
+    /// As [`Self::path`], for a file that is to be read once the machine is off.
+    pub fn outlasting(&self, path: &str) -> PathBuf {
+        let (keeper, folder) = (self.keeper.id(), self.folder.path().display());
+        format!("/proc/{keeper}/root{folder}/machine/root{path}").into()
     }
 
     /// Writes a file in the machine, with the folders above it, in one step for who watches.
@@ -360,4 +358,20 @@ fn lines(pipe: impl std::io::Read + Send + 'static) -> Receiver<String> {
         }
     });
     lines
+}
+
+/// What comes by a notification socket, read by a thread that ends with who listens to it. Somebody
+/// has to read: systemd waits for room in the socket, and does nothing else meanwhile.
+fn notifications(socket: UnixDatagram) -> Receiver<String> {
+    let (sender, texts) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(size) = socket.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..size]).into_owned();
+            if sender.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    texts
 }
