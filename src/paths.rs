@@ -62,4 +62,9 @@ impl Paths {
     pub fn run(&self) -> PathBuf {
         self.root.join("run/monopod")
     }
+
+    /// `run/monopod/rescue`: what the daemon asks of the privileged half, a file each.
+    pub fn rescue(&self) -> PathBuf {
+        self.run().join("rescue")
+    }
 }

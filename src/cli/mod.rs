@@ -16,6 +16,8 @@ mod feed;
 mod images;
 mod import;
 mod progress;
+mod rescue;
+mod slice;
 mod status;
 mod table;
 mod when;
@@ -65,6 +67,12 @@ pub enum Verb {
     /// Read an archive into the store, shut in; the helper of `import`
     #[command(hide = true)]
     Unpack(import::Unpack),
+    /// Restart the engine or the node if the daemon asks and node.toml allows; runs as root
+    #[command(hide = true)]
+    Rescue,
+    /// Put the limits of node.toml on monopod.slice; runs as root
+    #[command(hide = true)]
+    Slice,
 }
 
 /// Does what the arguments say.
@@ -82,6 +90,8 @@ pub fn run(args: Args) -> Exit {
         Verb::Daemon(daemon) => crate::daemon::run(&paths, daemon.verbose),
         Verb::Feed(feed) => feed::run(&paths, &feed),
         Verb::Unpack(unpack) => import::unpack(&paths, &unpack),
+        Verb::Rescue => rescue::run(&paths),
+        Verb::Slice => slice::run(&paths),
     }
 }
 

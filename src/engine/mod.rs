@@ -20,7 +20,7 @@ mod socket;
 
 pub use docker::Docker;
 pub use feed::{Fed, ImageSource, feed};
-pub use socket::socket;
+pub use socket::{socket, unit};
 
 /// Labels on everything that monopod makes.
 pub mod label {

@@ -28,6 +28,21 @@ pub fn socket(node: &Node, docker_host: Option<&str>) -> Result<PathBuf, String>
     }
 }
 
+/// The systemd unit that listens on the engine's socket: `[engine] unit` of `node.toml`, else by the
+/// socket's name; `None` where neither tells.
+pub fn unit(node: &Node, socket: &Path) -> Option<String> {
+    if let Some(unit) = &node.engine_unit {
+        return Some(unit.clone());
+    }
+    let unit = match socket.file_name()?.to_str()? {
+        "docker.sock" => "docker.service",
+        "podman.sock" => "podman.service",
+        "containerd.sock" => "containerd.service",
+        _ => return None,
+    };
+    Some(unit.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +74,30 @@ mod tests {
                 expected.map(Path::new),
                 "{file:?} {host:?}"
             );
+        }
+    }
+
+    #[test]
+    fn which_unit() {
+        let table = [
+            (None, "/var/run/docker.sock", Some("docker.service")),
+            (None, "/run/podman/podman.sock", Some("podman.service")),
+            (
+                None,
+                "/run/containerd/containerd.sock",
+                Some("containerd.service"),
+            ),
+            (None, "/run/x.sock", None),
+            (None, "/", None),
+            (Some("y.service"), "/run/docker.sock", Some("y.service")),
+        ];
+        for (named, socket, expected) in table {
+            let node = Node {
+                engine_unit: named.map(str::to_owned),
+                ..Node::default()
+            };
+            let found = unit(&node, Path::new(socket));
+            assert_eq!(found.as_deref(), expected, "{named:?} {socket}");
         }
     }
 }

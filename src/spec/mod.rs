@@ -46,6 +46,7 @@ mod node;
 mod ports;
 mod process;
 mod read;
+mod slice;
 mod tree;
 pub mod types;
 mod units;

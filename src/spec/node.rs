@@ -11,17 +11,19 @@ use super::cx::Cx;
 use super::mounts;
 use super::names;
 use super::read;
+use super::slice;
 use super::tree::{Item, Table};
 use super::types::{Node, Ready};
 
-const TABLES: [&str; 4] = ["engine", "store", "escalation", "systemd"];
-const ESCALATION: [&str; 6] = [
+const TABLES: [&str; 5] = ["engine", "store", "escalation", "systemd", "slice"];
+const ESCALATION: [&str; 7] = [
     "restarts",
     "recreates",
     "withholds",
     "backoff_base",
     "backoff_max",
     "stable",
+    "reboot",
 ];
 
 /// Delays of the ladder: above what a loop could tell apart, below what an owner would wait for.
@@ -48,6 +50,7 @@ pub fn read(cx: &mut Cx, table: &Table) -> Node {
             "engine" => engine(cx, &mut node, table),
             "store" => store(cx, &mut node, table),
             "escalation" => escalation(cx, &mut node, table),
+            "slice" => node.slice = slice::read(cx, table),
             _ => systemd(cx, &mut node, table),
         }
     }
@@ -56,12 +59,26 @@ pub fn read(cx: &mut Cx, table: &Table) -> Node {
 
 fn engine(cx: &mut Cx, node: &mut Node, table: &Table) {
     for (key, item) in &table.entries {
-        if key.name == "socket" {
-            node.engine_socket = socket(cx, item);
-        } else {
-            read::unknown_key(cx, key, "[engine]", &["socket"]);
+        match key.name.as_str() {
+            "socket" => node.engine_socket = socket(cx, item),
+            "unit" => node.engine_unit = unit(cx, item),
+            _ => read::unknown_key(cx, key, "[engine]", &["socket", "unit"]),
         }
     }
+}
+
+/// A service's name, as systemd takes them: it is restarted by root on the daemon's word.
+fn unit(cx: &mut Cx, item: &Item) -> Option<String> {
+    let text = read::text(cx, item, "unit")?;
+    let good =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
+    let stem = text.strip_suffix(".service");
+    if stem.is_some_and(|stem| !stem.is_empty() && stem.chars().all(good)) && text.len() < 256 {
+        return Some(text.to_owned());
+    }
+    cx.error(&item.at, format!("`{text}` is no service unit"))
+        .hint("the unit that runs the engine: \"docker.service\"");
+    None
 }
 
 fn socket(cx: &mut Cx, item: &Item) -> Option<PathBuf> {
@@ -104,6 +121,12 @@ fn escalation(cx: &mut Cx, node: &mut Node, table: &Table) {
     let escalation = &mut node.escalation;
     for (key, item) in &table.entries {
         let name = key.name.as_str();
+        if name == "reboot" {
+            if let Some(value) = read::boolean(cx, item, name) {
+                escalation.reboot = value;
+            }
+            continue;
+        }
         let count = match name {
             "restarts" => Some(&mut escalation.restarts),
             "recreates" => Some(&mut escalation.recreates),

@@ -1565,6 +1565,7 @@ fn node_files() {
     let text = r#"
         [engine]
         socket = "unix:///run/docker.sock"
+        unit = "docker@main.service"
         [store]
         keep = false
         max_image_size = "2g"
@@ -1575,11 +1576,20 @@ fn node_files() {
         backoff_base = "500ms"
         backoff_max = "1m"
         stable = "1h"
+        reboot = true
         [systemd]
         ready = "running"
+        [slice]
+        memory_max = "512m"
+        memory_high = "400m"
+        cpu_quota = "150%"
+        tasks_max = 300
+        io_weight = 50
+        cpu_weight = 200
     "#;
     let want = Node {
         engine_socket: Some("/run/docker.sock".into()),
+        engine_unit: Some("docker@main.service".to_owned()),
         store: StorePolicy {
             keep: false,
             max_image_size: 2 << 30,
@@ -1591,8 +1601,17 @@ fn node_files() {
             backoff_base: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
             stable: Duration::from_secs(3600),
+            reboot: true,
         },
         ready: Ready::Running,
+        slice: Slice {
+            memory_max: Some(512 << 20),
+            memory_high: Some(400 << 20),
+            cpu_quota: Some(150),
+            tasks_max: Some(300),
+            io_weight: Some(50),
+            cpu_weight: Some(200),
+        },
     };
     assert_eq!(node(text).expect("valid").value, want);
 }
@@ -1645,6 +1664,41 @@ fn bad_node_files() {
             "`ready` must be \"healthy\" or \"running\"",
             "READY=1",
         ),
+        (
+            "[engine]\nunit = \"docker\"",
+            "`docker` is no service unit",
+            "docker.service",
+        ),
+        (
+            "[engine]\nunit = \"a b.service\"",
+            "is no service unit",
+            "docker.service",
+        ),
+        (
+            "[engine]\nunit = \"../a.service\"",
+            "is no service unit",
+            "",
+        ),
+        (
+            "[escalation]\nreboot = 3",
+            "`reboot` must be true or false",
+            "",
+        ),
+        ("[slice]\nmemory_max = \"1k\"", "too little", ""),
+        (
+            "[slice]\nmemory_max = \"1g\"\nmemory_high = \"2g\"",
+            "`memory_high` is above `memory_max`",
+            "slowed down",
+        ),
+        ("[slice]\ncpu_quota = 1.5", "`cpu_quota` must be", ""),
+        (
+            "[slice]\ncpu_quota = \"0%\"",
+            "`0%` is no CPU quota",
+            "\"150%\"",
+        ),
+        ("[slice]\ncpu_quota = \"150\"", "is no CPU quota", "percent"),
+        ("[slice]\nio_weight = 0", "`io_weight` is 0", "1 to 10000"),
+        ("[slice]\ntask_max = 1", "unknown key `task_max`", "`tasks_max`"),
     ] {
         let found = errors(&node(text).expect_err(text));
         assert!(

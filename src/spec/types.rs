@@ -396,12 +396,33 @@ pub enum Target {
 pub struct Node {
     /// `[engine] socket`, without its `unix://`.
     pub engine_socket: Option<PathBuf>,
+    /// `[engine] unit`: the systemd unit of the engine, where its socket's name does not tell it.
+    pub engine_unit: Option<String>,
     /// `[store]`.
     pub store: StorePolicy,
     /// `[escalation]`.
     pub escalation: Escalation,
     /// `[systemd] ready`.
     pub ready: Ready,
+    /// `[slice]`.
+    pub slice: Slice,
+}
+
+/// `[slice]` of `node.toml`: limits of `monopod.slice`, thus on all containers together. `None` is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// Memory beyond which processes are killed, bytes.
+    pub memory_max: Option<u64>,
+    /// Memory beyond which they are slowed down, bytes.
+    pub memory_high: Option<u64>,
+    /// CPU time, percent of one core.
+    pub cpu_quota: Option<u32>,
+    /// Processes and threads.
+    pub tasks_max: Option<u32>,
+    /// Share of the disks when they are busy, 1 to 10000; other slices have 100.
+    pub io_weight: Option<u32>,
+    /// Share of the CPUs when they are busy, 1 to 10000; other slices have 100.
+    pub cpu_weight: Option<u32>,
 }
 
 /// `[store]` of `node.toml`.
@@ -437,6 +458,8 @@ pub struct Escalation {
     pub backoff_max: Duration,
     /// Healthy for so long refills every budget. 10 min.
     pub stable: Duration,
+    /// Whether the node may be rebooted when all else failed. No.
+    pub reboot: bool,
 }
 
 impl Default for Escalation {
@@ -448,6 +471,7 @@ impl Default for Escalation {
             backoff_base: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
             stable: Duration::from_secs(600),
+            reboot: false,
         }
     }
 }

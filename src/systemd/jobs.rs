@@ -6,9 +6,10 @@ use std::io;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use zbus::{OwnedObjectPath, connection, fdo, proxy};
+use zbus::{connection, fdo};
 
 use super::BusAddress;
+use super::manager::{ManagerProxy, ServiceProxy};
 use crate::core::api::Parting;
 
 /// How long the bus and systemd may take, all together: the workload's grace waits for it.
@@ -51,37 +52,6 @@ fn decide(finding: &Finding, listened_to: bool) -> Parting {
         Finding::Silence if listened_to => Parting::Leave,
         Finding::Silence | Finding::NoSystemd | Finding::Foreground => Parting::Stop,
     }
-}
-
-#[proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Manager {
-    #[zbus(name = "GetUnitByPID", no_autostart)]
-    fn get_unit_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
-    #[zbus(no_autostart)]
-    fn list_jobs(&self) -> zbus::Result<Vec<Job>>;
-}
-
-/// Number, unit, type, state, the job's object, the unit's object.
-type Job = (
-    u32,
-    String,
-    String,
-    String,
-    OwnedObjectPath,
-    OwnedObjectPath,
-);
-
-#[proxy(
-    interface = "org.freedesktop.systemd1.Service",
-    default_service = "org.freedesktop.systemd1"
-)]
-trait Service {
-    #[zbus(property(emits_changed_signal = "false"), name = "MainPID")]
-    fn main_pid(&self) -> zbus::Result<u32>;
 }
 
 async fn ask(address: &BusAddress) -> Finding {
@@ -153,8 +123,9 @@ mod tests {
     use std::future::pending;
 
     use tokio::net::UnixListener;
-    use zbus::{ObjectPath, interface};
+    use zbus::{ObjectPath, OwnedObjectPath, interface};
 
+    use super::super::manager::Job;
     use super::super::testbus::{TestBus, run};
     use super::*;
 

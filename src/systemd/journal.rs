@@ -130,6 +130,37 @@ fn entry(kind: ReportKind) -> (Level, &'static str) {
     }
 }
 
+/// What the privileged half did with a request of the daemon's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rescued {
+    /// The engine's unit is restarted.
+    Engine,
+    /// The node is rebooted.
+    Reboot,
+    /// Nothing was done.
+    Refused,
+}
+
+impl Rescued {
+    /// Its `MESSAGE_ID`, as [`message_id`].
+    pub fn message_id(self) -> &'static str {
+        match self {
+            Self::Engine => "09684b810d3a410e8a30b0c3583e696f",
+            Self::Reboot => "6ee1b9360c9c4312a3dc12ad3aec7b0d",
+            Self::Refused => "6301938f11c04b28869cb3475f5adaa8",
+        }
+    }
+}
+
+/// Logs what became of a request of the daemon's.
+pub fn rescue(what: Rescued, text: &str) {
+    let id = what.message_id();
+    match what {
+        Rescued::Engine | Rescued::Reboot => warn!(MESSAGE_ID = id, "{text}"),
+        Rescued::Refused => error!(MESSAGE_ID = id, "{text}"),
+    }
+}
+
 /// Plain lines: `LEVEL text field=value`, after the time on a terminal. What only the journal can
 /// search by is left out: the text says it too.
 struct Plain {

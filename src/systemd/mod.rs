@@ -9,6 +9,7 @@ pub mod bus;
 pub mod client;
 pub mod jobs;
 pub mod journal;
+pub mod manager;
 pub mod notify;
 mod spanless;
 

@@ -52,6 +52,8 @@ impl Bus {
   <policy user="{me}">
     <allow own="org.monopod.Supervisor1"/>
     <allow send_destination="org.monopod.Supervisor1"/>
+    <allow own="org.freedesktop.systemd1"/>
+    <allow send_destination="org.freedesktop.systemd1"/>
   </policy>
 </busconfig>
 "#,

@@ -8,6 +8,7 @@ mod daemon;
 mod help;
 mod images;
 mod import;
+mod privileged;
 mod status;
 mod support;
 

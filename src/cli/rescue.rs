@@ -1,0 +1,174 @@
+//! `monopod rescue`: does what the daemon asks for and may not do itself. `monopod-rescue.service` runs it as root.
+//!
+//! A request is a file in a folder of the daemon's; what is in it is only ever logged. It is taken away
+//! before anything is done, so that one request is one deed, and whether it is done is decided here, by
+//! root's own node file. Nothing else in that folder is believed: not its links, and no name in it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::block_on;
+use super::feed::node;
+use crate::engine;
+use crate::exit::Exit;
+use crate::paths::Paths;
+use crate::probe::tame;
+use crate::spec::types::Node;
+use crate::systemd::BusAddress;
+use crate::systemd::journal::{self, Rescued};
+use crate::systemd::manager::{self, OrderError};
+
+/// Most bytes of a request that are read, and most characters of it that are logged.
+const LINE: u64 = 512;
+
+/// What can be asked for: the request's file name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Engine,
+    Reboot,
+}
+
+impl Wish {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Reboot => "reboot",
+        }
+    }
+}
+
+/// Takes the requests, and does what they ask for as far as it is allowed.
+pub fn run(paths: &Paths) -> Exit {
+    journal::init(false);
+    let folder = paths.rescue();
+    let wishes = match open_folder(&folder) {
+        Ok(open) => [Wish::Engine, Wish::Reboot].map(|wish| (wish, take(&open, wish))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Exit::Done,
+        Err(error) => {
+            refuse(format_args!("cannot open {}: {error}", folder.display()));
+            return Exit::Failed;
+        }
+    };
+    let node = node(paths);
+    let mut exit = Exit::Done;
+    for (wish, taken) in wishes {
+        let done = match (taken, &node) {
+            (Ok(None), _) => continue,
+            (Ok(Some(why)), Ok(node)) => fulfil(wish, &why, node),
+            (Ok(Some(why)), Err((exit, text))) => {
+                refuse(format_args!(
+                    "{} was asked for ({why}), but {text}",
+                    wish.file()
+                ));
+                *exit
+            }
+            (Err(error), _) => {
+                let path = folder.join(wish.file());
+                refuse(format_args!("cannot take {} away: {error}", path.display()));
+                Exit::Failed
+            }
+        };
+        if done != Exit::Done {
+            exit = done;
+        }
+    }
+    exit
+}
+
+fn refuse(text: std::fmt::Arguments<'_>) {
+    journal::rescue(Rescued::Refused, &text.to_string());
+}
+
+fn fulfil(wish: Wish, why: &str, node: &Node) -> Exit {
+    let address = BusAddress::system();
+    match wish {
+        Wish::Engine => {
+            let unit = match engine_unit(node) {
+                Ok(unit) => unit,
+                Err(text) => {
+                    refuse(format_args!("the engine is not restarted ({why}): {text}"));
+                    return Exit::Invalid;
+                }
+            };
+            journal::rescue(Rescued::Engine, &format!("restarting {unit}: {why}"));
+            order(async || manager::restart_unit(&address, &unit).await)
+        }
+        Wish::Reboot if !node.escalation.reboot => {
+            refuse(format_args!(
+                "the node is not rebooted ({why}): node.toml does not allow it ([escalation] reboot = true)"
+            ));
+            Exit::Refused
+        }
+        Wish::Reboot => {
+            journal::rescue(Rescued::Reboot, &format!("rebooting the node: {why}"));
+            order(async || manager::reboot(&address).await)
+        }
+    }
+}
+
+fn order(order: impl AsyncFnOnce() -> Result<(), OrderError>) -> Exit {
+    block_on(async {
+        match order().await {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                refuse(format_args!("{error}"));
+                match error {
+                    OrderError::Unreachable(..) => Exit::Unreachable,
+                    OrderError::NoSuchUnit(_) | OrderError::Refused(_) => Exit::Failed,
+                }
+            }
+        }
+    })
+}
+
+fn engine_unit(node: &Node) -> Result<String, String> {
+    let socket = engine::socket(node, std::env::var("DOCKER_HOST").ok().as_deref())?;
+    engine::unit(node, &socket).ok_or_else(|| {
+        format!(
+            "nothing tells which unit listens on {}; name it in node.toml: [engine] unit = \"...service\"",
+            socket.display()
+        )
+    })
+}
+
+/// The folder of the requests, itself and nothing that it may point to.
+fn open_folder(folder: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
+        .open(folder)
+}
+
+/// Removes a request and returns its words; `None` if there is none.
+fn take(folder: &File, wish: Wish) -> io::Result<Option<String>> {
+    // A pipe must not keep us waiting.
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let opened = openat(folder, wish.file(), flags, Mode::empty());
+    match unlinkat(folder, wish.file(), UnlinkatFlags::NoRemoveDir) {
+        Ok(()) => {}
+        Err(nix::Error::ENOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Some(words(opened.map(File::from))))
+}
+
+fn words(opened: nix::Result<File>) -> String {
+    let unsaid = "it is not said why".to_owned();
+    let Ok(file) = opened else { return unsaid };
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return unsaid;
+    }
+    let mut bytes = Vec::new();
+    if file.take(LINE).read_to_end(&mut bytes).is_err() {
+        return unsaid;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let line = tame(text.lines().next().unwrap_or_default(), 200);
+    if line.is_empty() { unsaid } else { line }
+}

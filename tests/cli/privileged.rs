@@ -1,0 +1,257 @@
+//! `monopod rescue` and `monopod slice`, with a systemd that only writes down what it is told.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use zbus::{OwnedObjectPath, OwnedVariant, connection, interface};
+
+use crate::bus::Bus;
+
+const SLICE: &str = "/org/freedesktop/systemd1/unit/monopod_2eslice";
+
+/// What systemd was told, a line each.
+type Told = Arc<Mutex<Vec<String>>>;
+
+struct Manager(Told);
+
+impl Manager {
+    fn take(&self, line: String) -> OwnedObjectPath {
+        self.0.lock().expect("nobody panics with it").push(line);
+        OwnedObjectPath::try_from(SLICE).expect("a path")
+    }
+}
+
+#[interface(name = "org.freedesktop.systemd1.Manager")]
+impl Manager {
+    fn restart_unit(&self, name: &str, mode: &str) -> OwnedObjectPath {
+        self.take(format!("restart {name} {mode}"))
+    }
+
+    fn start_unit(&self, name: &str, mode: &str) -> OwnedObjectPath {
+        self.take(format!("start {name} {mode}"))
+    }
+
+    fn load_unit(&self, name: &str) -> OwnedObjectPath {
+        self.take(format!("load {name}"))
+    }
+
+    fn set_unit_properties(&self, name: &str, runtime: bool, set: Vec<(String, OwnedVariant)>) {
+        let keys: Vec<_> = set.into_iter().map(|(key, _)| key).collect();
+        self.take(format!("set {name} {runtime} {keys:?}"));
+    }
+}
+
+struct Slice;
+
+#[interface(name = "org.freedesktop.systemd1.Unit")]
+impl Slice {
+    #[zbus(property)]
+    fn drop_in_paths(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A node with a systemd.
+struct Node {
+    root: TempDir,
+    bus: Bus,
+    told: Told,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let bus = Bus::start();
+        let (address, told) = (bus.address(), Told::default());
+        let manager = Manager(Arc::clone(&told));
+        let (end, ended) = oneshot::channel::<()>();
+        let (up, is_up) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async move {
+                let _connection = connection::Builder::address(address.as_str())
+                    .serve_at("/org/freedesktop/systemd1", manager)
+                    .serve_at(SLICE, Slice)
+                    .name("org.freedesktop.systemd1")
+                    .build()
+                    .await
+                    .expect("the bus lets it in");
+                up.send(()).expect("the test waits");
+                let _ = ended.await;
+            });
+        });
+        is_up.recv().expect("systemd comes up");
+        let root = TempDir::new().expect("a temporary folder");
+        fs::create_dir_all(root.path().join("run/monopod/rescue")).expect("a folder");
+        fs::create_dir_all(root.path().join("etc/monopod")).expect("a folder");
+        Self {
+            root,
+            bus,
+            told,
+            end: Some(end),
+            thread: Some(thread),
+        }
+    }
+
+    fn path(&self, path: &str) -> std::path::PathBuf {
+        self.root.path().join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::write(self.path(path), text).expect("a file");
+    }
+
+    fn run(&self, verb: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_monopod"))
+            .arg("--root")
+            .arg(self.root.path())
+            .arg(verb)
+            .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())
+            .env_remove("DOCKER_HOST")
+            .output()
+            .expect("the binary runs")
+    }
+
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told.lock().expect("nobody panics with it"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn empty(folder: &Path) -> bool {
+    fs::read_dir(folder).expect("a folder").next().is_none()
+}
+
+#[test]
+fn a_rescue_does_what_the_node_file_allows() {
+    const ENGINE: &str = "restart docker.service replace";
+    const REBOOT: &str = "start reboot.target replace-irreversibly";
+    const ALLOWED: &str = "[escalation]\nreboot = true\n";
+    let node = Node::new();
+    // The requests, node.toml, what systemd is told, the exit code, and a part of what is said.
+    let table: [(&[&str], &str, &[&str], i32, &str); 9] = [
+        (&[], "", &[], 0, ""),
+        (
+            &["engine"],
+            "",
+            &[ENGINE],
+            0,
+            "restarting docker.service: mute since noon",
+        ),
+        (
+            &["engine"],
+            "[engine]\nsocket = \"unix:///run/podman/podman.sock\"",
+            &["restart podman.service replace"],
+            0,
+            "",
+        ),
+        (
+            &["engine"],
+            "[engine]\nsocket = \"unix:///run/x.sock\"\nunit = \"x.service\"",
+            &["restart x.service replace"],
+            0,
+            "",
+        ),
+        (
+            &["engine"],
+            "[engine]\nsocket = \"unix:///run/x.sock\"",
+            &[],
+            3,
+            "name it in node.toml",
+        ),
+        (&["reboot"], "", &[], 4, "node.toml does not allow it"),
+        (
+            &["reboot"],
+            ALLOWED,
+            &[REBOOT],
+            0,
+            "rebooting the node: mute since noon",
+        ),
+        (&["engine", "reboot"], ALLOWED, &[ENGINE, REBOOT], 0, ""),
+        (
+            &["engine", "reboot"],
+            "[escalation]\nreboot = 1",
+            &[],
+            3,
+            "reboot was asked for",
+        ),
+    ];
+    for (wishes, file, told, code, said) in table {
+        node.write("etc/monopod/node.toml", file);
+        for wish in wishes {
+            let path = format!("run/monopod/rescue/{wish}");
+            node.write(&path, "mute since noon\nand a second line\n");
+        }
+        let output = node.run("rescue");
+        assert_eq!(node.told(), told, "{wishes:?} {file}: {output:?}");
+        assert_eq!(output.status.code(), Some(code), "{wishes:?} {file}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(said), "{wishes:?} {file}: {stderr}");
+        assert!(!stderr.contains("second line"), "{stderr}");
+        assert!(empty(&node.path("run/monopod/rescue")), "{wishes:?} {file}");
+    }
+}
+
+/// The folder is a stranger's if the daemon was taken over: root must not be led out of it.
+#[test]
+fn a_rescue_follows_no_links() {
+    let node = Node::new();
+    node.write("secret", "the root's own word");
+    symlink(node.path("secret"), node.path("run/monopod/rescue/engine")).expect("a link");
+    let output = node.run("rescue");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!stderr.contains("own word"), "{stderr}");
+    assert_eq!(node.told(), ["restart docker.service replace"]);
+    assert!(empty(&node.path("run/monopod/rescue")));
+    assert!(node.path("secret").exists());
+
+    fs::remove_dir(node.path("run/monopod/rescue")).expect("it is empty");
+    fs::create_dir(node.path("elsewhere")).expect("a folder");
+    node.write("elsewhere/engine", "x");
+    symlink(node.path("elsewhere"), node.path("run/monopod/rescue")).expect("a link");
+    let output = node.run("rescue");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(node.path("elsewhere/engine").exists());
+    assert_eq!(node.told(), [""; 0]);
+}
+
+#[test]
+fn the_slice_gets_what_the_node_file_says() {
+    let node = Node::new();
+    let table = [
+        ("", &["load monopod.slice"][..], 0),
+        (
+            "[slice]\nmemory_max = \"256m\"\ncpu_quota = \"50%\"\n",
+            &[
+                "load monopod.slice",
+                "set monopod.slice true [\"MemoryMax\", \"CPUQuotaPerSecUSec\"]",
+            ],
+            0,
+        ),
+        ("[slice]\nmemory_max = 1\n", &[], 3),
+    ];
+    for (file, told, code) in table {
+        node.write("etc/monopod/node.toml", file);
+        let output = node.run("slice");
+        assert_eq!(node.told(), told, "{file}");
+        assert_eq!(output.status.code(), Some(code), "{file}: {output:?}");
+    }
+}
