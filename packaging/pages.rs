@@ -41,9 +41,12 @@ fn shown(whole: &Command) -> Command {
     if let Some(more) = whole.get_after_help() {
         shown = shown.after_help(more.clone());
     }
-    shown
-        .args(whole.get_arguments().cloned())
-        .subcommands(whole.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned())
+    shown.args(whole.get_arguments().cloned()).subcommands(
+        whole
+            .get_subcommands()
+            .filter(|verb| !verb.is_hide_set())
+            .cloned(),
+    )
 }
 
 /// Writes the page of a command, ending in `more`, and those of its verbs.

@@ -1698,7 +1698,11 @@ fn bad_node_files() {
         ),
         ("[slice]\ncpu_quota = \"150\"", "is no CPU quota", "percent"),
         ("[slice]\nio_weight = 0", "`io_weight` is 0", "1 to 10000"),
-        ("[slice]\ntask_max = 1", "unknown key `task_max`", "`tasks_max`"),
+        (
+            "[slice]\ntask_max = 1",
+            "unknown key `task_max`",
+            "`tasks_max`",
+        ),
     ] {
         let found = errors(&node(text).expect_err(text));
         assert!(

@@ -15,6 +15,7 @@ const APP: &str = r#"#!/bin/sh
 trap 'echo stopped >>/state/log; exit 0' TERM
 httpd -f -p 80 -h /www &
 echo started >>/state/log
+echo httpd is up
 wait $!
 "#;
 
@@ -67,11 +68,16 @@ pub fn write(path: &Path, tag: &str, page: &str) {
     })
     .to_string();
     let config_name = format!("{}.json", Digest::of(config.as_bytes()).hex());
-    let manifest = json!([{"Config": config_name, "RepoTags": [tag], "Layers": ["layer/layer.tar"]}]);
+    let manifest =
+        json!([{"Config": config_name, "RepoTags": [tag], "Layers": ["layer/layer.tar"]}]);
     let mut archive = tar::Builder::new(Vec::new());
     add(&mut archive, "layer/layer.tar", &layer);
     add(&mut archive, &config_name, config.as_bytes());
-    add(&mut archive, "manifest.json", manifest.to_string().as_bytes());
+    add(
+        &mut archive,
+        "manifest.json",
+        manifest.to_string().as_bytes(),
+    );
     let bytes = archive.into_inner().expect("memory can be written");
     std::fs::write(path, bytes).expect("the machine's files can be written");
 }

@@ -10,7 +10,10 @@ fn an_installed_package_waits_quietly_until_a_workload_file_appears() {
     assert_eq!(node.ok("systemctl is-active monopod.path"), "active");
     assert_eq!(node.show("monopod.service", "ActiveState"), "inactive");
     assert_eq!(node.show("monopod.service", "ConditionResult"), "no");
-    assert_eq!(node.ok("systemctl list-units --failed --plain --no-legend 'monopod*'"), "");
+    assert_eq!(
+        node.ok("systemctl list-units --failed --plain --no-legend 'monopod*'"),
+        ""
+    );
     // Starting it by hand is no error either: its condition is not met.
     node.ok("systemctl start monopod.service");
 
@@ -20,7 +23,10 @@ fn an_installed_package_waits_quietly_until_a_workload_file_appears() {
     node.configure("workload.toml", WORKLOAD);
     node.await_line(&mark, "monopod.service", "Started ");
     node.ok("monopod status");
-    assert_eq!(node.ok("curl --silent --fail http://127.0.0.1:8080/"), "one");
+    assert_eq!(
+        node.ok("curl --silent --fail http://127.0.0.1:8080/"),
+        "one"
+    );
 
     // Who stops it means it: the file is still there.
     node.ok("systemctl stop monopod.service");
@@ -48,7 +54,10 @@ fn a_start_ends_when_the_workload_is_healthy() {
 fn a_start_that_never_gets_healthy_fails_and_the_status_has_the_reason() {
     let node = Node::prepared(WORKLOAD, NODE);
     node.sick(true);
-    node.drop_in("monopod.service", "[Service]\nTimeoutStartSec=10\nRestart=no\n");
+    node.drop_in(
+        "monopod.service",
+        "[Service]\nTimeoutStartSec=10\nRestart=no\n",
+    );
     let came = node.sh("systemctl start monopod.service");
     assert_ne!(came.code, 0, "{came:?}");
     assert_eq!(node.show("monopod.service", "Result"), "timeout");

@@ -37,7 +37,11 @@ fn a_killed_engine_is_waited_for_and_the_workload_runs_again() {
     // Without live-restore the next dockerd ends what the last one left behind.
     node.await_line(&mark, "docker.service", "Started ");
     node.eventually("the app was started again", || {
-        node.app_log().iter().filter(|line| *line == "started").count() == 2
+        node.app_log()
+            .iter()
+            .filter(|line| *line == "started")
+            .count()
+            == 2
     });
     node.await_healthy();
     assert_eq!(node.running("app").id, before.id);

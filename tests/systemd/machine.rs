@@ -125,7 +125,12 @@ impl Machine {
     pub fn await_boot_start(&mut self) {
         self.boots += 1;
         let line = self.said.recv_timeout(PATIENCE);
-        assert_eq!(line, Ok(format!("boot {}", self.boots)), "{}", self.console());
+        assert_eq!(
+            line,
+            Ok(format!("boot {}", self.boots)),
+            "{}",
+            self.console()
+        );
         let told = self.told("X_NSPAWN_LEADER_PID=");
         self.leader = told.parse().expect("a process ID");
     }
@@ -200,7 +205,13 @@ impl Machine {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command
-            .args(["--target", &self.leader.to_string(), "--all", "--wdns=/", "--"])
+            .args([
+                "--target",
+                &self.leader.to_string(),
+                "--all",
+                "--wdns=/",
+                "--",
+            ])
             // Who reads its output is gone with its parent.
             .args(["setpriv", "--pdeathsig", "KILL", "--"])
             .args(words)
@@ -217,7 +228,9 @@ impl Machine {
     /// Runs a shell script in the machine, as root, to its end.
     pub fn sh(&self, script: &str) -> Came {
         let limit = (2 * PATIENCE).as_secs().to_string();
-        let output = self.command(&["timeout", &limit, "sh", "-euc", script]).output();
+        let output = self
+            .command(&["timeout", &limit, "sh", "-euc", script])
+            .output();
         came(output.expect("nsenter is installed"))
     }
 

@@ -4,11 +4,17 @@
 //! never touch this machine's own systemd, engine or network.
 
 mod boot;
+mod bus;
 mod client;
 mod image;
 mod install;
+mod journal;
 mod kills;
+mod ladder;
 mod machine;
 mod node;
+mod reload;
 mod removal;
+mod rescue;
 mod stopping;
+mod upgrade;

@@ -9,7 +9,10 @@ fn removing_stops_the_workload_and_keeps_the_files_and_purging_leaves_nothing() 
     assert_eq!(node.app_log(), ["started", "stopped"]);
     assert_eq!(node.ok("docker ps --quiet"), "");
     assert_eq!(node.ok("systemctl list-units --all --plain --no-legend --state=active 'monopod*.service' 'monopod*.path'"), "");
-    assert_eq!(node.ok("systemctl list-units --failed --plain --no-legend 'monopod*'"), "");
+    assert_eq!(
+        node.ok("systemctl list-units --failed --plain --no-legend 'monopod*'"),
+        ""
+    );
     node.ok("test -e /etc/monopod/workload.toml && test -e /etc/monopod/node.toml");
     node.ok("test -d /var/lib/monopod/store && test ! -e /usr/bin/monopod");
 

@@ -36,7 +36,11 @@ fn a_shutdown_ends_the_app_with_its_signal_and_within_its_grace() {
     let begin = Instant::now();
     node.ok("systemctl poweroff");
     node.await_off();
-    assert!(begin.elapsed() < GRACE + Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < GRACE + Duration::from_secs(20),
+        "{:?}",
+        begin.elapsed()
+    );
     let text = std::fs::read_to_string(log).expect("the machine's files are still there");
     assert_eq!(text, "started\nstopped\n");
 }
