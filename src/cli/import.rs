@@ -3,17 +3,18 @@
 //! The archive is read by a process of its own (`monopod unpack`), which has given up every way to
 //! reach the engine before it reads the first byte. This process never parses what a stranger wrote.
 
-use std::io::{Read, stdin};
+use std::io::{ErrorKind, Read, stdin};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::feed::{engine, node};
 use super::progress::Bar;
-use super::{block_on, complain, hint, note, print, table};
+use super::{block_on, complain, hint, note, patience, print, table};
 use crate::core::api::Fault;
 use crate::exit::Exit;
 use crate::feed::feed;
@@ -32,6 +33,9 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no name, 3 node.toml is invalid, 4 refused: the store
 is as it was, 5 in the store, but the engine cannot be reached (the daemon feeds it later).";
+
+/// How long an import of the preload folder may go without reading or writing anything.
+const PRELOAD_IDLE: Duration = Duration::from_secs(600);
 
 /// Arguments of `monopod import`.
 #[derive(Debug, Args)]
@@ -262,7 +266,22 @@ fn unpack_by_helper(
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
     let mut text = String::new();
     if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut text).map_err(failed)?;
+        // Whoever types may take a pause; at the daemon's start nobody is there to end what hangs.
+        text = if arguments.preload {
+            match patience::read_all(&child, &mut out, PRELOAD_IDLE) {
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    complain(format_args!(
+                        "the preload folder was given up: nothing has moved for {} minutes; the store is whole",
+                        PRELOAD_IDLE.as_secs() / 60
+                    ));
+                    return Err(Exit::Failed);
+                }
+                read => read.map_err(failed)?,
+            }
+        } else {
+            out.read_to_string(&mut text).map_err(failed)?;
+            text
+        };
     }
     let status = child.wait().map_err(failed)?;
     match status.code() {

@@ -15,6 +15,7 @@ mod daemon;
 mod feed;
 mod images;
 mod import;
+mod patience;
 mod progress;
 mod rescue;
 mod slice;

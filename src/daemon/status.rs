@@ -18,10 +18,20 @@ pub struct Status {
     pub workload: String,
     /// The worst of the containers' verdicts.
     pub verdict: Verdict,
-    /// Where the ladder stands: `foot`, `restart`, `recreate`, `withhold` or `safe-state`.
+    /// Where the ladder stands: `foot`, `restart`, `recreate`, `engine-restart`, `withhold`, `reboot` or
+    /// `safe-state`.
     pub ladder: String,
     /// How often the watchdog was withheld since the workload was last stable.
     pub withheld: u32,
+    /// How often the engine's unit was restarted since the engine was last well for long enough.
+    #[serde(default)]
+    pub engine_restarts: u32,
+    /// How many reboots that were asked for still count.
+    #[serde(default)]
+    pub reboots: u32,
+    /// Why the files that were read last are not in force; those before them are.
+    #[serde(default)]
+    pub refused: Option<String>,
     /// One line for a technician.
     pub line: String,
     /// Whether the engine answers.
@@ -120,6 +130,9 @@ impl Status {
             verdict: view.verdict,
             ladder: view.rung.as_str().to_owned(),
             withheld: view.withheld,
+            engine_restarts: view.engine_restarts,
+            reboots: view.reboots,
+            refused: view.refused.clone(),
             line: view.line.clone(),
             engine: if view.engine_silent {
                 EngineStatus::Silent
