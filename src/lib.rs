@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod core;
 pub mod daemon;
+pub mod doctor;
 pub mod engine;
 pub mod exit;
 pub mod feed;

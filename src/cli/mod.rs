@@ -12,6 +12,7 @@ use crate::paths::Paths;
 pub mod check;
 mod control;
 mod daemon;
+mod doctor;
 mod feed;
 mod images;
 mod import;
@@ -41,6 +42,7 @@ Examples:
   monopod import /media/usb/app.tar   take an image archive into the store and the engine
   systemctl start monopod             run the workload
   monopod status                      how is it?
+  monopod doctor                      what will hurt?
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid file, 4 refused, 5 the daemon or the engine
 cannot be reached, 6 not healthy.";
@@ -60,6 +62,8 @@ pub enum Verb {
     Import(import::Import),
     /// List the images of the store and the engine, or remove what is not in use
     Images(images::Images),
+    /// Look at the machine around the workload, and say what will hurt
+    Doctor(doctor::Doctor),
     /// Supervise the workload; this is what the systemd unit runs
     Daemon(daemon::Daemon),
     /// Give the engine an image of the store; the daemon's helper
@@ -88,6 +92,7 @@ pub fn run(args: Args) -> Exit {
         Verb::Restart(restart) => control::restart(&restart),
         Verb::Import(import) => import::run(&paths, &import),
         Verb::Images(images) => images::run(&paths, &images),
+        Verb::Doctor(doctor) => doctor::run(&paths, &doctor),
         Verb::Daemon(daemon) => crate::daemon::run(&paths, daemon.verbose),
         Verb::Feed(feed) => feed::run(&paths, &feed),
         Verb::Unpack(unpack) => import::unpack(&paths, &unpack),

@@ -5,6 +5,7 @@
 mod bus;
 mod check;
 mod daemon;
+mod doctor;
 mod help;
 mod images;
 mod import;

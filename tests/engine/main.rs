@@ -4,6 +4,7 @@
 
 mod create;
 mod daemon;
+mod doctor;
 mod exec;
 mod feed;
 mod lifecycle;

@@ -28,6 +28,8 @@ mod lifecycle;
 mod load;
 mod network;
 
+pub use inspect::Kin;
+
 use fault::fault;
 
 /// Bollard's own timeout ends at the response's head, so it is set out of the way and each call has a whole one.
@@ -121,6 +123,14 @@ impl Docker {
             .client
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The containers that `concerns` picks, whoever made them; their restart policies are asked for afterwards.
+    pub async fn kin(&self, concerns: impl Fn(&Kin) -> bool) -> Result<Vec<Kin>, Fault> {
+        self.call(self.shared.deadlines.short, async |client| {
+            inspect::kin(&client, concerns).await
+        })
+        .await
     }
 
     /// Does `work` within `limit`, connecting included.
