@@ -933,6 +933,8 @@ impl Node {
             | ReportKind::EngineSilent => {
                 self.answered_failures += 1;
             }
+            // Only from then on the engine's rung is there again.
+            ReportKind::EngineBack => self.unhelped = false,
             ReportKind::WatchdogWithheld => {
                 let Some(view) = self.daemon.as_ref().map(Supervisor::view) else {
                     return Ok(());
@@ -1076,7 +1078,6 @@ impl Node {
                 self.obey(call)
             }
         };
-        self.unhelped &= result.is_err() || self.now < self.blind_until;
         if result.is_err() || self.now < self.blind_until {
             self.troubled = self.now;
         }
