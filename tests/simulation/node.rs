@@ -832,7 +832,6 @@ impl Node {
                 {
                     return Err("the engine is restarted although it answers".to_owned());
                 }
-                self.unhelped = !taken;
                 if taken {
                     self.engine_restarts += 1;
                     self.at(at, Due::EngineGoes(Duration::from_secs(20), false));
@@ -933,7 +932,8 @@ impl Node {
             | ReportKind::EngineSilent => {
                 self.answered_failures += 1;
             }
-            // Only from then on the engine's rung is there again.
+            // Nobody has helped; only an engine that answers again can be helped again.
+            ReportKind::RescueFailed => self.unhelped = true,
             ReportKind::EngineBack => self.unhelped = false,
             ReportKind::WatchdogWithheld => {
                 let Some(view) = self.daemon.as_ref().map(Supervisor::view) else {
