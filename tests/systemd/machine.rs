@@ -297,18 +297,6 @@ impl Machine {
         })
     }
 
-    /// The entries since the mark that are about a unit.
-    pub fn entries(&self, mark: &Mark, unit: &str) -> Vec<Entry> {
-        let text = self.ok(&format!(
-            "journalctl --quiet --output=json --after-cursor='{}'",
-            mark.0
-        ));
-        text.lines()
-            .map(|line| Entry(serde_json::from_str(line).expect("journalctl prints JSON")))
-            .filter(|entry| entry.about(unit))
-            .collect()
-    }
-
     /// Waits until something holds that gives no sign of its own.
     pub fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let end = Instant::now() + PATIENCE;

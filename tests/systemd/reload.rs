@@ -18,9 +18,18 @@ fn a_reload_touches_what_has_changed_and_nothing_else() {
     let changed = with_helper(100_000).replace("500ms", "700ms");
     node.configure("workload.toml", &changed);
     node.ok("systemctl reload monopod.service");
-    assert_eq!(node.ok("monopod plan --json | tr -d ' \\n'"), "[]");
     assert_eq!(node.running("app"), app);
     assert_eq!(node.running("helper"), helper);
+
+    // systemd is told, whoever asks for it.
+    let mark = node.mark();
+    node.ok(
+        "systemctl log-level debug && systemctl kill --signal=HUP --kill-whom=main monopod.service",
+    );
+    let told = node.await_line(&mark, "monopod.service", "RELOADING=1");
+    assert!(told.message().contains("MONOTONIC_USEC="), "{told:?}");
+    node.ok("systemctl log-level info");
+    assert_eq!(node.running("app"), app);
 
     // A changed helper leaves the main container alone.
     let changed = with_helper(99_999).replace("500ms", "700ms");
