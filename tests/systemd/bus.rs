@@ -1,5 +1,6 @@
 //! What a person sees and may do by the bus, the journal, and monopod's own verbs.
 
+use crate::machine::eventually;
 use crate::node::{NODE, Node, WORKLOAD};
 
 const OBJECT: &str = "org.monopod.Supervisor1 /org/monopod/Supervisor1";
@@ -36,7 +37,7 @@ fn everyone_may_look_and_only_root_may_act() {
 
     // Root may.
     node.ok("monopod restart app");
-    node.eventually("the app was started again", || node.app_log().len() == 3);
+    eventually("the app was started again", || node.app_log().len() == 3);
 }
 
 #[test]

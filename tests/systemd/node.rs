@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::image;
-use crate::machine::Machine;
+use crate::machine::{Machine, eventually};
 
 /// The app's reference.
 pub const IMAGE: &str = "monopod.test/app:1";
@@ -53,16 +53,15 @@ pub fn material() -> &'static Material {
     MADE.get_or_init(|| {
         let folder = tempfile::tempdir().expect("the temporary folder can be written");
         let tree = printed(Command::new("tests/lib/tree").args(["systemd", "trixie"]));
-        let packages = match std::env::var_os("MONOPOD_TEST_PACKAGES") {
-            Some(folder) => folder.into(),
-            None => {
-                printed(
-                    Command::new("tests/lib/packages")
-                        .arg(folder.path())
-                        .arg(env!("CARGO_BIN_EXE_monopod")),
-                );
-                folder.path().to_owned()
-            }
+        let packages = if let Some(folder) = std::env::var_os("MONOPOD_TEST_PACKAGES") {
+            folder.into()
+        } else {
+            printed(
+                Command::new("tests/lib/packages")
+                    .arg(folder.path())
+                    .arg(env!("CARGO_BIN_EXE_monopod")),
+            );
+            folder.path().to_owned()
         };
         let archive = folder.path().join("app.tar");
         image::write(&archive, IMAGE, "one\n");
@@ -203,7 +202,7 @@ impl Node {
 
     /// Waits until the daemon says that all is healthy.
     pub fn await_healthy(&self) {
-        self.eventually("the workload is healthy", || {
+        eventually("the workload is healthy", || {
             self.sh("monopod status").code == 0
         });
     }
