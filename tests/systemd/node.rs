@@ -1,7 +1,7 @@
 //! A machine with the package, the app's image and its workload file, as a technician leaves one behind.
 
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -44,33 +44,32 @@ pub struct Material {
     pub next: PathBuf,
     /// The app's image archive.
     pub archive: PathBuf,
-    _folder: tempfile::TempDir,
 }
 
 /// The material, made once.
 pub fn material() -> &'static Material {
     static MADE: OnceLock<Material> = OnceLock::new();
     MADE.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("the temporary folder can be written");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("systemd");
+        std::fs::create_dir_all(&folder).expect("the build's folder can be written");
         let tree = printed(Command::new("tests/lib/tree").args(["systemd", "trixie"]));
         let packages = if let Some(folder) = std::env::var_os("MONOPOD_TEST_PACKAGES") {
             folder.into()
         } else {
             printed(
                 Command::new("tests/lib/packages")
-                    .arg(folder.path())
+                    .arg(&folder)
                     .arg(env!("CARGO_BIN_EXE_monopod")),
             );
-            folder.path().to_owned()
+            folder.clone()
         };
-        let archive = folder.path().join("app.tar");
+        let archive = folder.join("app.tar");
         image::write(&archive, IMAGE, "one\n");
         Material {
             tree: tree.into(),
             package: packages.join("monopod.deb"),
             next: packages.join("monopod-next.deb"),
             archive,
-            _folder: folder,
         }
     })
 }
