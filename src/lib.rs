@@ -10,6 +10,7 @@ pub mod engine;
 pub mod exit;
 pub mod feed;
 pub mod image;
+pub mod owner;
 pub mod paths;
 pub mod pidfd;
 pub mod probe;

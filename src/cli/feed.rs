@@ -1,4 +1,5 @@
-//! `monopod feed`: gives the engine an image of the store and reports in JSON lines. The daemon's helper.
+//! `monopod feed`: gives the engine an image of the store and reports in JSON lines. The helper of
+//! the daemon and of `import`.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use crate::engine::{self, Docker};
 use crate::exit::Exit;
 use crate::feed::{Line, feed};
 use crate::image::Store;
+use crate::owner::{self, Keep};
 use crate::paths::Paths;
 use crate::spec;
 use crate::spec::host::ThisHost;
@@ -28,10 +30,14 @@ pub struct Feed {
 
 /// Feeds, and prints a [`Line`] whenever something moved and at the end.
 pub fn run(paths: &Paths, arguments: &Feed) -> Exit {
+    let fault = |text: String| Line::Failed(Fault::Refused(text));
+    if let Err(text) = owner::become_owner(paths, Keep::Nothing) {
+        say(&fault(text));
+        return Exit::Failed;
+    }
     // Without the daemon the work is for nobody; the next one asks again.
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    owner::end_with_parent();
     block_on(async {
-        let fault = |text: String| Line::Failed(Fault::Refused(text));
         let line = match node(paths).and_then(|node| Ok((engine(&node)?, node))) {
             Err((_, text)) => fault(text),
             Ok((engine, node)) => match Store::open(&paths.store()) {

@@ -11,6 +11,7 @@ use crate::core::api::Fault;
 use crate::engine::{Docker, Engine, EngineImage};
 use crate::exit::Exit;
 use crate::image::{Store, StoredImage, normalise};
+use crate::owner::{self, Keep};
 use crate::paths::Paths;
 use crate::spec;
 use crate::spec::host::ThisHost;
@@ -72,6 +73,10 @@ struct Pins {
 
 /// Lists, or prunes.
 pub fn run(paths: &Paths, arguments: &Images) -> Exit {
+    if let Err(text) = owner::become_owner(paths, Keep::Nothing) {
+        complain(text);
+        return Exit::Failed;
+    }
     let engine = match node(paths).and_then(|node| engine(&node)) {
         Ok(engine) => engine,
         Err((exit, text)) => {

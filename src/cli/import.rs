@@ -3,21 +3,23 @@
 //! The archive is read by a process of its own (`monopod unpack`), which has given up every way to
 //! reach the engine before it reads the first byte. This process never parses what a stranger wrote.
 
-use std::io::{Read, stdin};
+use std::io::{BufRead, BufReader, ErrorKind, Read, stdin};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::feed::{engine, node};
 use super::progress::Bar;
-use super::{block_on, complain, hint, note, print, table};
+use super::{block_on, complain, hint, note, patience, print, table};
 use crate::core::api::Fault;
 use crate::exit::Exit;
-use crate::feed::feed;
+use crate::feed::Line;
 use crate::image::{ImportError, ImportOptions, Imported, Source, Store, import, preload};
+use crate::owner::{self, Keep};
 use crate::paths::Paths;
 use crate::sandbox;
 use crate::systemd::BusAddress;
@@ -32,6 +34,9 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no name, 3 node.toml is invalid, 4 refused: the store
 is as it was, 5 in the store, but the engine cannot be reached (the daemon feeds it later).";
+
+/// How long an import of the preload folder may go without reading or writing anything.
+const PRELOAD_IDLE: Duration = Duration::from_secs(600);
 
 /// Arguments of `monopod import`.
 #[derive(Debug, Args)]
@@ -109,33 +114,18 @@ pub fn run(paths: &Paths, arguments: &Import) -> Exit {
         Ok(unpacked) => unpacked,
         Err(exit) => return exit,
     };
-    let engine = match engine(&node) {
-        Ok(engine) => engine,
-        Err((exit, text)) => {
-            complain(text);
-            return exit;
-        }
-    };
+    // What is wrong with the engine's address is told once, and not by each helper.
+    if let Err((exit, text)) = engine(&node) {
+        complain(text);
+        return exit;
+    }
     block_on(async {
         let mut exit = Exit::Done;
         let mut fed = Vec::new();
         let names = unpacked.images.iter().flat_map(|image| &image.references);
         for reference in names {
-            let store = match Store::open(&paths.store()) {
-                Ok(store) => store,
-                Err(error) => {
-                    complain(error);
-                    return Exit::Failed;
-                }
-            };
-            match feed(&store, &node.store, &engine, reference, || {}).await {
-                Ok(sent) => fed.push((
-                    reference.as_str(),
-                    Some(Sent {
-                        sent: sent.sent,
-                        skipped: sent.skipped,
-                    }),
-                )),
+            match feed_by_helper(paths, reference) {
+                Ok(sent) => fed.push((reference.as_str(), Some(sent))),
                 Err(Fault::NoAnswer(text)) => {
                     complain(format_args!(
                         "{reference} is in the store; the engine cannot be reached: {text}"
@@ -246,10 +236,8 @@ fn unpack_by_helper(
         complain(format_args!("cannot run the helper process: {error}"));
         Exit::Failed
     };
-    // Not by its path: this very version is to do it.
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0("monopod");
-    command.arg("--root").arg(paths.root()).arg("unpack");
+    let mut command = helper(paths);
+    command.arg("unpack");
     command
         .arg("--max-image-size")
         .arg(max_image_size.to_string());
@@ -262,7 +250,22 @@ fn unpack_by_helper(
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
     let mut text = String::new();
     if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut text).map_err(failed)?;
+        // Whoever types may take a pause; at the daemon's start nobody is there to end what hangs.
+        text = if arguments.preload {
+            match patience::read_all(&child, &mut out, PRELOAD_IDLE) {
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    complain(format_args!(
+                        "the preload folder was given up: nothing has moved for {} minutes; the store is whole",
+                        PRELOAD_IDLE.as_secs() / 60
+                    ));
+                    return Err(Exit::Failed);
+                }
+                read => read.map_err(failed)?,
+            }
+        } else {
+            out.read_to_string(&mut text).map_err(failed)?;
+            text
+        };
     }
     let status = child.wait().map_err(failed)?;
     match status.code() {
@@ -285,10 +288,55 @@ fn unpack_by_helper(
     }
 }
 
+/// Has the engine given an image by a process that is the store's owner.
+fn feed_by_helper(paths: &Paths, reference: &str) -> Result<Sent, Fault> {
+    let failed = |text: String| Fault::Refused(format!("the helper process {text}"));
+    let mut child = helper(paths)
+        .args(["feed", "--", reference])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(format!("cannot be run: {error}")))?;
+    let mut said = None;
+    if let Some(out) = child.stdout.take() {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            match serde_json::from_str(&line) {
+                Ok(Line::Moved) => {}
+                Ok(Line::Done { sent, skipped }) => said = Some(Ok(Sent { sent, skipped })),
+                Ok(Line::Failed(fault)) => said = Some(Err(fault)),
+                Err(error) => return Err(failed(format!("is not understood: {error}"))),
+            }
+        }
+    }
+    let ended = child.wait();
+    said.unwrap_or_else(|| {
+        Err(failed(match ended {
+            Ok(status) => format!("ended with {status}"),
+            Err(error) => format!("cannot be waited for: {error}"),
+        }))
+    })
+}
+
+/// A process of this very version, so not by its path.
+fn helper(paths: &Paths) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("monopod").arg("--root").arg(paths.root());
+    command
+}
+
 /// The shut-in half.
 pub fn unpack(paths: &Paths, arguments: &Unpack) -> Exit {
+    // What the preload folder holds has to be readable by the daemon as well.
+    let keep = match arguments.source.as_deref() {
+        Some(source) if source != Path::new("-") => Keep::Reading,
+        Some(_) | None => Keep::Nothing,
+    };
+    if let Err(text) = owner::become_owner(paths, keep) {
+        complain(text);
+        return Exit::Failed;
+    }
     // Without whoever asked for it, the work is for nobody.
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    owner::end_with_parent();
     let store = match Store::open(&paths.store()) {
         Ok(store) => store,
         Err(error) => {
@@ -389,6 +437,14 @@ fn unpack_preload(
     }
     for (path, error) in &preloaded.failed {
         complain(format_args!("{}: {error}", path.display()));
+        if let ImportError::Read { source, .. } = error
+            && source.kind() == ErrorKind::PermissionDenied
+        {
+            hint(format_args!(
+                "monopod reads it as its own user: chmod -R a+rX {}",
+                path.display()
+            ));
+        }
     }
     unpacked.lacking =
         preloaded.refused.len() + preloaded.still_refused.len() + preloaded.failed.len();

@@ -49,7 +49,15 @@ pub fn write(paths: &Paths, container: &Container) -> Result<Vec<HostFile>, Stri
             Secret::Credential(credential) => credentials(credential)?,
         };
         let bytes = fs::read(&origin).map_err(|error| {
-            format!("secret {secret}: cannot read {}: {error}", origin.display())
+            let what = if error.kind() == io::ErrorKind::PermissionDenied {
+                format!("; chgrp monopod {0} && chmod 0640 {0}", origin.display())
+            } else {
+                String::new()
+            };
+            format!(
+                "secret {secret}: cannot read {}: {error}{what}",
+                origin.display()
+            )
         })?;
         in_memory(&paths.run())?;
         let source = folder.join(secret);

@@ -15,6 +15,7 @@ mod files;
 mod ledger;
 mod pages;
 mod release;
+mod rescue;
 mod status;
 mod workload;
 
@@ -28,7 +29,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::core::api::{Action, Desired, Event, Notify, Parting, Report};
+use crate::core::api::{Action, Desired, Event, Notify, Parting, Policy, Report};
 use crate::core::supervisor::{Config, Supervisor};
 use crate::core::time::Time;
 use crate::engine::{self, Docker};
@@ -63,6 +64,8 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// How many transitions may wait for the bus; the journal has those beyond.
 const TRANSITIONS: usize = 64;
+/// How often what systemd could not take is said again.
+const SAY_AGAIN: Duration = Duration::from_millis(250);
 
 /// How many ready sockets are looked at in one go.
 const IO_EVENTS: usize = 32;
@@ -116,11 +119,12 @@ async fn daemon(paths: &Paths) -> Exit {
     };
     let durable = match ledger::read(paths) {
         Ok(durable) => durable,
-        Err(error) => {
+        Err((exit, error)) => {
             error!("{error}");
-            return Exit::Failed;
+            return exit;
         }
     };
+    rescue::clear(paths);
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -133,6 +137,7 @@ async fn daemon(paths: &Paths) -> Exit {
         ready: node.ready,
         watchdog: notify::watchdog(),
         seed: clock::seed(),
+        boot: clock::boot(),
     };
     let desired = workload::desired(paths, &workload);
     let supervisor = Supervisor::new(
@@ -155,15 +160,16 @@ async fn daemon(paths: &Paths) -> Exit {
         events,
     );
     let mut release = Release::default();
-    let status = status_now(&supervisor, &deeds, &desired, &mut release, None);
+    let status = status_now(&supervisor, &deeds, &desired, &mut release);
     let mut running = Running {
         paths: paths.clone(),
         supervisor,
         desired,
+        socket,
         deeds,
         notifier,
         release,
-        reload_error: None,
+        exit: None,
         published: status.lasting(),
         state: watch::Sender::new(Arc::new(status)),
         transitions: None,
@@ -204,8 +210,7 @@ async fn first_files(paths: &Paths, notifier: &mut Notifier) -> Result<(Workload
             return Err(Exit::Invalid);
         }
         let status = format!("Waiting for valid files: {told}");
-        // Without systemd's ear nothing is lost.
-        let _ = notifier.tell(&Notify::Status(status));
+        notifier.tell(&Notify::Status(status));
         tokio::time::sleep(READ_AGAIN).await;
     }
     Err(Exit::Invalid)
@@ -247,6 +252,7 @@ enum Wake {
     Request(Request),
     Reload,
     Terminate,
+    SayAgain,
     OtherDaemon(bus::BusError),
     Quiet,
 }
@@ -257,12 +263,14 @@ struct Running {
     supervisor: Supervisor,
     /// What the core was last told to keep running.
     desired: Vec<Desired>,
+    /// The engine's.
+    socket: PathBuf,
     deeds: Deeds,
     notifier: Notifier,
     release: Release,
-    /// Why the last reload was refused.
-    reload_error: Option<String>,
     state: watch::Sender<Arc<Status>>,
+    /// The core has said that the daemon may end.
+    exit: Option<Exit>,
     /// What the bus was last told of, without what changes at every probe.
     published: Status,
     /// When all will have been quiet for long enough, unless it is so already.
@@ -277,12 +285,10 @@ fn status_now(
     deeds: &Deeds,
     desired: &[Desired],
     release: &mut Release,
-    reload_error: Option<&str>,
 ) -> Status {
     let workload = deeds.workload();
     let mut status = Status::new(&workload, &supervisor.view());
     status.release = release.id(&workload, desired, &status);
-    status.reload_error = reload_error.map(str::to_owned);
     status
 }
 
@@ -299,10 +305,12 @@ impl Running {
         let bus = bus::run(&address, self.state.subscribe(), transitions, asks);
         tokio::pin!(bus);
         self.deeds.preload();
-        if let Some(exit) = self.step(Event::Tick) {
-            return exit;
-        }
+        self.step(Event::Tick);
         loop {
+            if let Some(exit) = self.exit {
+                return exit;
+            }
+            let unsaid = self.notifier.unsaid();
             let deadline = self.supervisor.deadline();
             let wake = tokio::select! {
                 Some(event) = inbox.recv() => Wake::Event(event),
@@ -311,6 +319,7 @@ impl Running {
                 _ = signals.interrupt.recv() => Wake::Terminate,
                 _ = signals.hangup.recv() => Wake::Reload,
                 () = clock::sleep_until(deadline) => Wake::Event(Event::Tick),
+                () = tokio::time::sleep(SAY_AGAIN), if unsaid => Wake::SayAgain,
                 error = &mut bus => Wake::OtherDaemon(error),
                 () = clock::sleep_until(self.quiet) => Wake::Quiet,
             };
@@ -321,12 +330,18 @@ impl Running {
                 }
                 Wake::Event(event) => Some(event),
                 Wake::Request(request) => self.request(request),
-                Wake::Reload => self
-                    .reload()
-                    .map_err(|error| {
-                        error!("not reloaded, what was in force stays so: {error}; `monopod check` shows it in full");
-                    })
-                    .ok(),
+                Wake::Reload => {
+                    if let Err(error) = self.reload() {
+                        error!(
+                            "not reloaded, what was in force stays so: {error}; `monopod check` shows it in full"
+                        );
+                    }
+                    None
+                }
+                Wake::SayAgain => {
+                    self.notifier.say();
+                    None
+                }
                 Wake::Terminate => Some(Event::Terminate(
                     jobs::parting(&address, notify::listened_to()).await,
                 )),
@@ -338,36 +353,29 @@ impl Running {
                 Wake::OtherDaemon(error) => {
                     error!("{error}");
                     // The other one has the containers; they are not ours to stop.
-                    let _ = self.step(Event::Terminate(Parting::Leave));
+                    self.step(Event::Terminate(Parting::Leave));
                     return Exit::Failed;
                 }
             };
-            if let Some(event) = event
-                && let Some(exit) = self.step(event)
-            {
-                return exit;
+            if let Some(event) = event {
+                self.step(event);
             }
         }
     }
 
-    fn step(&mut self, event: Event) -> Option<Exit> {
+    fn step(&mut self, event: Event) {
         let actions = self.supervisor.step(clock::now(), event);
+        // Whoever is told of a transition finds its outcome in the status.
         self.publish();
-        let mut exit = None;
         for action in actions {
             match action {
-                Action::Notify(notify) => {
-                    if let Err(error) = self.notifier.tell(&notify) {
-                        warn!("systemd does not hear us: {error}");
-                    }
-                }
+                Action::Notify(notify) => self.notifier.tell(&notify),
                 Action::Report(report) => self.report(report),
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
-                Action::Exit => exit = Some(Exit::Done),
+                Action::Exit => self.exit = Some(Exit::Done),
                 action => self.deeds.start(action),
             }
         }
-        exit
     }
 
     /// Tells the journal and the bus of a transition.
@@ -391,7 +399,6 @@ impl Running {
             &self.deeds,
             &self.desired,
             &mut self.release,
-            self.reload_error.as_deref(),
         );
         let lasting = status.lasting();
         let changed = self.published != lasting;
@@ -423,12 +430,8 @@ impl Running {
                 None
             }
             Request::Reload(reply) => {
-                let (event, answer) = match self.reload() {
-                    Ok(event) => (Some(event), Ok(())),
-                    Err(error) => (None, Err(error)),
-                };
-                let _ = reply.send(answer);
-                event
+                let _ = reply.send(self.reload());
+                None
             }
             Request::Restart(None, reply) => {
                 let _ = reply.send(Ok(()));
@@ -463,32 +466,58 @@ impl Running {
         load(&self.paths).map_err(|invalid| RequestError::Invalid(invalid.to_string()))
     }
 
-    /// Reads the files again. If they are wrong, those in force stay in force, and the status says so.
-    fn reload(&mut self) -> Result<Event, RequestError> {
-        let taken = self.take_files();
-        self.reload_error = taken.as_ref().err().map(ToString::to_string);
-        if taken.is_err() {
-            self.publish();
-        }
-        taken
+    /// Reads the files again and puts them in force. If they are wrong, those in force stay so, and the
+    /// status says why until a reload goes well.
+    ///
+    /// # Errors
+    ///
+    /// Why they are not in force.
+    fn reload(&mut self) -> Result<(), RequestError> {
+        self.notifier.reloading();
+        let result = match self.read_again() {
+            Ok((workload, policy)) => {
+                self.desired = workload::desired(&self.paths, &workload);
+                self.deeds.change(Rc::new(workload));
+                self.step(Event::Configured(policy));
+                self.step(Event::Reload(self.desired.clone()));
+                Ok(())
+            }
+            Err(error) => {
+                self.step(Event::ReloadRefused(error.to_string()));
+                Err(error)
+            }
+        };
+        self.notifier.reloaded();
+        result
     }
 
-    fn take_files(&mut self) -> Result<Event, RequestError> {
-        let _ = self.notifier.reloading();
-        let read = self.read();
-        let _ = self.notifier.reloaded();
-        let workload = read?;
-        if workload.name != self.deeds.workload().name {
+    /// The files, if they can be put in force while the daemon runs.
+    fn read_again(&self) -> Result<(Workload, Policy), RequestError> {
+        let workload = self.read()?;
+        let node = spec::load_node(&self.paths, &host())
+            .map_err(|invalid| RequestError::Invalid(invalid.to_string()))?
+            .value;
+        let running = self.deeds.workload();
+        if workload.name != running.name {
             return Err(RequestError::Failed(format!(
-                "the workload's name changed from {} to {}: restart monopod for that",
-                self.deeds.workload().name,
-                workload.name
+                "the workload's name changed from {} to {}: `systemctl restart monopod` puts that in force",
+                running.name, workload.name
             )));
         }
-        let desired = workload::desired(&self.paths, &workload);
-        self.desired.clone_from(&desired);
-        self.deeds.change(Rc::new(workload));
-        Ok(Event::Reload(desired))
+        let socket = engine::socket(&node, std::env::var("DOCKER_HOST").ok().as_deref())
+            .map_err(RequestError::Failed)?;
+        if socket != self.socket {
+            return Err(RequestError::Failed(format!(
+                "the engine's socket changed from {} to {}: `systemctl restart monopod` puts that in force",
+                self.socket.display(),
+                socket.display()
+            )));
+        }
+        let policy = Policy {
+            escalation: node.escalation,
+            ready: node.ready,
+        };
+        Ok((workload, policy))
     }
 
     /// The preload folder may have brought newer images under the names in use.

@@ -21,15 +21,22 @@ pub struct Status {
     pub release: Option<String>,
     /// The worst of the containers' verdicts.
     pub verdict: Verdict,
-    /// Where the ladder stands: `foot`, `restart`, `recreate`, `withhold` or `safe-state`.
+    /// Where the ladder stands: `foot`, `restart`, `recreate`, `engine-restart`, `withhold`, `reboot` or
+    /// `safe-state`.
     pub ladder: String,
     /// How often the watchdog was withheld since the workload was last stable.
     pub withheld: u32,
+    /// How often the engine's unit was restarted since the engine was last well for long enough.
+    #[serde(default)]
+    pub engine_restarts: u32,
+    /// How many reboots that were asked for still count.
+    #[serde(default)]
+    pub reboots: u32,
     /// One line for a technician.
     pub line: String,
     /// Whether the engine answers.
     pub engine: EngineStatus,
-    /// Why the last reload was refused; absent if the files were taken.
+    /// Why the files that were read last are not in force; those before them are.
     #[serde(default)]
     pub reload_error: Option<String>,
     /// When the daemon will act next if nothing happens.
@@ -138,13 +145,15 @@ impl Status {
             verdict: view.verdict,
             ladder: view.rung.as_str().to_owned(),
             withheld: view.withheld,
+            engine_restarts: view.engine_restarts,
+            reboots: view.reboots,
             line: view.line.clone(),
             engine: if view.engine_silent {
                 EngineStatus::Silent
             } else {
                 EngineStatus::Answers
             },
-            reload_error: None,
+            reload_error: view.refused.clone(),
             deadline: view.deadline.map(wall),
             containers,
         }

@@ -186,7 +186,11 @@ pub trait Engine {
     /// The first item may be [`Fault::NotFound`], or [`Fault::Refused`] where the container's log driver keeps nothing
     /// that could be read back; it names the driver. [`Fault::NoAnswer`] if the engine has said nothing for two
     /// minutes; but one that follows waits for ever.
-    fn logs(&self, id: &str, range: LogRange) -> impl Stream<Item = Result<LogPiece, Fault>>;
+    fn logs(
+        &self,
+        id: &str,
+        range: LogRange,
+    ) -> impl Stream<Item = Result<LogPiece, Fault>> + use<Self>;
 
     /// One image by reference or ID; `None` if the engine does not have it.
     fn image(&self, reference: &str) -> impl Future<Output = Result<Option<EngineImage>, Fault>>;

@@ -3,6 +3,7 @@
 //! A secret's content must never be read here, only looked at from outside.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::cx::Cx;
@@ -201,15 +202,16 @@ fn secret_file(cx: &mut Cx, at: &At, text: &str) -> Option<PathBuf> {
         Ok(fact) if fact.kind != Kind::File => {
             cx.host_finding(at, &format!("the secret `{path}` is not a regular file"));
         }
-        Ok(fact) if fact.mode & 0o077 != 0 => {
+        // A group may read it: the daemon's.
+        Ok(fact) if fact.mode & 0o037 != 0 => {
             cx.host_finding(
                 at,
                 &format!(
-                    "the secret `{path}` has the mode {:04o}: others than root may use it",
+                    "the secret `{path}` has the mode {:04o}: others than root and the daemon may use it",
                     fact.mode
                 ),
             )
-            .hint(format!("chmod 0600 {path}"));
+            .hint(format!("chgrp monopod {path} && chmod 0640 {path}"));
         }
         Ok(fact) if fact.uid != 0 => {
             cx.host_finding(
@@ -221,7 +223,15 @@ fn secret_file(cx: &mut Cx, at: &At, text: &str) -> Option<PathBuf> {
             )
             .hint(format!("chown root {path}"));
         }
-        Ok(_) => {}
+        Ok(_) => {
+            // Whoever asks may be root, who can read everything; the daemon asks too.
+            if let Err(error) = cx.host.read(Path::new(&path))
+                && error.kind() == ErrorKind::PermissionDenied
+            {
+                cx.host_finding(at, &format!("the secret `{path}` cannot be read"))
+                    .hint(format!("chgrp monopod {path} && chmod 0640 {path}"));
+            }
+        }
     }
     Some(path.into())
 }

@@ -3,6 +3,7 @@
 //! Compose's short and long forms. A host path that is missing is a finding,
 //! never something to be made.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::cx::Cx;
@@ -212,7 +213,10 @@ fn bind(cx: &mut Cx, at: &At, text: &str) -> Option<MountSource> {
             .hint("write the path that it leads to");
         return None;
     };
-    if let Err(error) = cx.host.look(Path::new(&path)) {
+    // What may not be looked at may well be there: then the engine, which sees everything, has the word.
+    if let Err(error) = cx.host.look(Path::new(&path))
+        && error.kind() != ErrorKind::PermissionDenied
+    {
         let reason = host::reason(&error);
         cx.host_finding(at, &format!("`{path}` cannot be mounted: {reason}"))
             .hint("make the folder or file first: monopod makes none on its own");
@@ -385,6 +389,8 @@ fn device(cx: &mut Cx, at: &At, host: &str, container: &str, permissions: &str) 
         Ok(_) => {
             cx.host_finding(at, &format!("`{host}` is not a device"));
         }
+        // As with a mount: the engine has the word.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
         Err(error) => {
             let reason = host::reason(&error);
             cx.host_finding(at, &format!("the device `{host}` cannot be used: {reason}"))

@@ -36,6 +36,9 @@ impl Fake {
 
 impl Host for Fake {
     fn look(&self, path: &Path) -> io::Result<Fact> {
+        if path.starts_with("/denied") {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         self.facts
             .get(path)
             .copied()
@@ -43,6 +46,9 @@ impl Host for Fake {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if path == Path::new("/secret-of-root") {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         self.files
             .get(path)
             .cloned()
@@ -75,8 +81,9 @@ fn machine() -> Fake {
     }
     .fact("/etc/app", Kind::Folder, 0o755, 0)
     .fact("/dev/ttyUSB0", Kind::Device, 0o660, 0)
-    .fact("/secret", Kind::File, 0o400, 0)
-    .fact("/secret-open", Kind::File, 0o640, 0)
+    .fact("/secret", Kind::File, 0o640, 0)
+    .fact("/secret-of-root", Kind::File, 0o600, 0)
+    .fact("/secret-open", Kind::File, 0o644, 0)
     .fact("/secret-of-1000", Kind::File, 0o600, 1000)
     .fact("/ca.pem", Kind::File, 0o644, 0)
     .with("/etc/monopod/app.env", "A=file\nB='x y'\n")
@@ -404,6 +411,11 @@ fn good_values() {
         }),
         ("gpus = \"all\"", |c| c.gpus == Some(Gpus::All)),
         ("gpus = 1", |c| c.gpus == Some(Gpus::Count(1))),
+        // What may not be looked at is not said to be missing.
+        (
+            "volumes = [\"/denied/a:/a\"]\ndevices = [\"/denied/b\"]",
+            |c| c.volumes.len() == 1 && c.devices.len() == 1,
+        ),
         (
             "secrets = { a = { credential = \"given\" }, b = { file = \"/secret\" } }",
             |c| {
@@ -939,8 +951,13 @@ fn bad_values() {
         ),
         (
             "secrets = { a = { file = \"/secret-open\" } }",
-            "has the mode 0640",
-            "chmod 0600",
+            "has the mode 0644",
+            "chmod 0640",
+        ),
+        (
+            "secrets = { a = { file = \"/secret-of-root\" } }",
+            "the secret `/secret-of-root` cannot be read",
+            "chgrp monopod",
         ),
         (
             "secrets = { a = { file = \"/secret-of-1000\" } }",
@@ -1576,7 +1593,10 @@ fn node_files() {
         backoff_base = "500ms"
         backoff_max = "1m"
         stable = "1h"
+        engine_after = "5m"
+        engine_restarts = 1
         reboot = true
+        reboots_per_day = 24
         [systemd]
         ready = "running"
         [slice]
@@ -1601,7 +1621,10 @@ fn node_files() {
             backoff_base: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
             stable: Duration::from_secs(3600),
+            engine_after: Duration::from_secs(300),
+            engine_restarts: 1,
             reboot: true,
+            reboots_per_day: 24,
         },
         ready: Ready::Running,
         slice: Slice {
@@ -1643,6 +1666,16 @@ fn bad_node_files() {
             "[escalation]\nrestarts = -1",
             "`restarts` is -1",
             "0 to 1000",
+        ),
+        (
+            "[escalation]\nreboots_per_day = 25",
+            "`reboots_per_day` is 25",
+            "0 to 24",
+        ),
+        (
+            "[escalation]\nreboot = 1",
+            "`reboot` must be true or false",
+            "",
         ),
         (
             "[escalation]\nrestart = 1",

@@ -164,6 +164,21 @@ fn entry(kind: ReportKind) -> (Level, &'static str, &'static str) {
             "engine-back",
             "dc8029170e924687afdf81ba1fa0d11c",
         ),
+        K::EngineRestart => (
+            Level::ERROR,
+            "engine-restart",
+            "731753516fd54b19a6587d0e3cfa73e2",
+        ),
+        K::RebootAsked => (
+            Level::ERROR,
+            "reboot-asked",
+            "20b2cf5b231742aabe0219fdb0fd41f5",
+        ),
+        K::RescueFailed => (
+            Level::ERROR,
+            "rescue-failed",
+            "3d3c9cfd2d4b45b28f6b481d8f20a844",
+        ),
         K::EngineRefused => (
             Level::ERROR,
             "engine-refused",
@@ -312,8 +327,11 @@ mod tests {
             K::ImageMissing => K::EngineSilent,
             K::EngineSilent => K::EngineBack,
             K::EngineBack => K::EngineRefused,
-            K::EngineRefused => K::WatchdogWithheld,
-            K::WatchdogWithheld => K::SafeState,
+            K::EngineRefused => K::EngineRestart,
+            K::EngineRestart => K::WatchdogWithheld,
+            K::WatchdogWithheld => K::RebootAsked,
+            K::RebootAsked => K::RescueFailed,
+            K::RescueFailed => K::SafeState,
             K::SafeState => K::Recovered,
             K::Recovered => K::LedgerFailed,
             K::LedgerFailed => K::Reloaded,
@@ -340,6 +358,75 @@ mod tests {
             assert_eq!(id.as_bytes()[12], b'4', "{id}");
             assert!(b"89ab".contains(&id.as_bytes()[16]), "{id}");
         }
+    }
+
+    /// The catalog: each entry's ID with its text.
+    fn catalog() -> Vec<(&'static str, &'static str)> {
+        const CATALOG: &str = include_str!("../../units/monopod.catalog");
+        CATALOG
+            .split("\n-- ")
+            .skip(1)
+            .map(|entry| entry.split_once('\n').unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn every_kind_has_one_entry_in_the_catalog_and_every_entry_a_kind() {
+        let mut kinds: Vec<_> =
+            std::iter::successors(Some(ReportKind::Adopted), |kind| next(*kind))
+                .map(message_id)
+                .collect();
+        let mut ids: Vec<_> = catalog().iter().map(|(id, _)| *id).collect();
+        kinds.sort_unstable();
+        ids.sort_unstable();
+        assert_eq!(ids, kinds);
+        for (id, text) in catalog() {
+            for head in ["Subject: ", "Defined-By: monopod\n", "Documentation: "] {
+                assert!(text.contains(head), "{id} has no {head}");
+            }
+            let (_, body) = text.split_once("\n\n").unwrap();
+            assert!(body.trim().contains("\n\n"), "{id} says what to do, too");
+            // A field that no message has would stay in the text as it is.
+            for field in text.split('@').skip(1).step_by(2) {
+                let known = ["MONOPOD_CONTAINER", "MONOPOD_WORKLOAD", "MONOPOD_RELEASE"];
+                assert!(known.contains(&field), "{id}: @{field}@");
+            }
+        }
+    }
+
+    #[test]
+    fn journalctl_takes_the_catalog() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("usr/lib/systemd/catalog");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(root.path().join("var/lib/systemd/catalog")).unwrap();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/units/monopod.catalog");
+        std::fs::copy(file, folder.join("monopod.catalog")).unwrap();
+        let journalctl = |what: &str| {
+            let output = Command::new("journalctl")
+                .arg(what)
+                .arg("--root")
+                .arg(root.path())
+                .output()
+                .expect("the package systemd is installed");
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{words}");
+            assert!(!words.contains("catalog:"), "{words}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        journalctl("--update-catalog");
+        let listed = journalctl("--list-catalog");
+        for (id, text) in catalog() {
+            let subject = text
+                .lines()
+                .next()
+                .unwrap()
+                .strip_prefix("Subject: ")
+                .unwrap();
+            let line = format!("{id} monopod: {subject}");
+            assert!(listed.lines().any(|one| one == line), "{line}\n{listed}");
+        }
+        assert_eq!(listed.lines().count(), catalog().len());
     }
 
     #[test]

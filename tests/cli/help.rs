@@ -2,8 +2,8 @@
 
 use crate::support::Monopod;
 
-const VERBS: [&str; 8] = [
-    "check", "plan", "status", "restart", "import", "images", "doctor", "daemon",
+const VERBS: [&str; 9] = [
+    "check", "plan", "status", "logs", "restart", "import", "images", "doctor", "daemon",
 ];
 
 #[test]

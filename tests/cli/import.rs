@@ -1,6 +1,7 @@
 //! `monopod import`, with no engine: what is said of archives, good and bad.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::build::{Dialect, Image, Layout, Tar, image_for, layer, oci, pack};
 use crate::bus::{Daemon, Script};
@@ -154,4 +155,88 @@ fn a_node_file_that_is_invalid() {
         .run();
     assert_eq!(outcome.code, Some(3));
     outcome.matches("import/wrong-node-file");
+}
+
+/// Everything below a folder, the folder included.
+fn tree(folder: &Path, found: &mut Vec<PathBuf>) {
+    found.push(folder.to_owned());
+    if folder.is_dir() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            tree(&entry.expect("an entry").path(), found);
+        }
+    }
+}
+
+/// Root's import into the store of a daemon that is not root.
+#[test]
+fn the_store_stays_its_owners() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    const OWNER: u32 = 64242;
+
+    assert!(nix::unistd::geteuid().is_root(), "this is root's to try");
+    let root = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| root.path().join(name);
+    let mode = |name: &str, mode| {
+        fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    mode("", 0o755);
+    fs::create_dir_all(path("var/lib/monopod/preload")).expect("folders");
+    chown(path("var/lib/monopod"), Some(OWNER), Some(OWNER)).expect("an owner");
+    mode("var/lib/monopod", 0o750);
+    // A stick that only root can read, with an archive and with a folder.
+    fs::create_dir(path("stick")).expect("a folder");
+    mode("stick", 0o700);
+    let first = image("example/first:1");
+    fs::write(path("stick/app.tar"), archive(&first)).expect("an archive");
+    mode("stick/app.tar", 0o600);
+    fs::create_dir(path("stick/layout")).expect("a folder");
+    let layout: Layout = oci(std::slice::from_ref(&first), Vec::clone);
+    layout.write(&path("stick/layout"));
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_monopod"))
+            .arg("--root")
+            .arg(root.path())
+            .args(args)
+            .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+            .env("DOCKER_HOST", "unix:///nonexistent")
+            .output()
+            .expect("the binary runs");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), stderr)
+    };
+    let stick = path("stick/app.tar");
+    let layout = path("stick/layout");
+    let preloaded = path("var/lib/monopod/preload/late.tar");
+    fs::copy(&stick, &preloaded).expect("an archive");
+    mode("var/lib/monopod/preload/late.tar", 0o600);
+    let denied = format!("chmod -R a+rX {}", preloaded.display());
+    // The engine is not there, so that a good import ends with 5.
+    let table: [(&[&str], i32, &str); 5] = [
+        (
+            &["import", stick.to_str().expect("text")],
+            5,
+            "is in the store",
+        ),
+        (
+            &["import", layout.to_str().expect("text")],
+            5,
+            "is in the store",
+        ),
+        (&["import", "--preload"], 1, &denied),
+        (&["images"], 0, ""),
+        (&["images", "prune"], 5, ""),
+    ];
+    for (args, code, said) in table {
+        let (found, stderr) = run(args);
+        assert_eq!(found, Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(said), "{args:?}: {stderr}");
+        let mut files = Vec::new();
+        tree(&path("var/lib/monopod/store"), &mut files);
+        assert!(files.len() > 5, "{files:?}");
+        for file in files {
+            let found = fs::symlink_metadata(&file).expect("it is there");
+            let owner = (found.uid(), found.gid());
+            assert_eq!(owner, (OWNER, OWNER), "{args:?}: {}", file.display());
+        }
+    }
 }

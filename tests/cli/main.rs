@@ -9,6 +9,7 @@ mod doctor;
 mod help;
 mod images;
 mod import;
+mod logs;
 mod privileged;
 mod status;
 mod support;

@@ -8,6 +8,7 @@ mod doctor;
 mod exec;
 mod feed;
 mod lifecycle;
+mod logs;
 mod node;
 mod scripted;
 mod silence;

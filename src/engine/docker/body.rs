@@ -24,6 +24,17 @@ pub(super) struct Context<'a> {
     pub health: Option<&'a Health>,
     /// ID of the container whose network is shared.
     pub sibling: Option<&'a str>,
+    /// The engine's cgroup driver.
+    pub cgroup_driver: &'a str,
+}
+
+/// The slice of this node's containers, where systemd makes the engine's cgroups. It is the host's own, so
+/// it is not for a root of its own (`--root`).
+///
+/// It is no part of the spec, and a container that is elsewhere is not outdated: a change of the engine's
+/// driver takes effect when the container is next made, since limits are not worth an outage.
+fn cgroup_parent(identity: &Identity, context: &Context<'_>) -> Option<String> {
+    (context.cgroup_driver == "systemd" && identity.node == "/").then(|| "monopod.slice".to_owned())
 }
 
 /// `WORKLOAD-ROLE`.
@@ -131,6 +142,7 @@ fn host_config(
         oom_score_adj: container.oom_score_adj.map(i64::from),
         log_config: Some(log_config(&container.logging, identity.journal)),
         runtime: container.runtime.clone(),
+        cgroup_parent: cgroup_parent(identity, context),
         ..HostConfig::default()
     })
 }

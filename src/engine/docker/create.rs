@@ -39,6 +39,12 @@ pub(super) async fn create(
         }
         Network::Host | Network::None => None,
     };
+    // Asked only where the answer can matter.
+    let cgroup_driver = if identity.node == "/" {
+        inspect::info(client).await?.cgroup_driver
+    } else {
+        String::new()
+    };
     let body = body::body(
         container,
         identity,
@@ -46,6 +52,7 @@ pub(super) async fn create(
             image_id: &image_id,
             health: health.as_ref(),
             sibling: sibling.as_deref(),
+            cgroup_driver: &cgroup_driver,
         },
     )?;
     for mount in &container.volumes {

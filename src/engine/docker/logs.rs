@@ -42,8 +42,8 @@ pub(super) async fn open(
         .timestamps(true)
         .follow(range.follow)
         .tail(&tail)
-        // Past 2038 the client's number is too small, and all is given.
-        .since(i32::try_from(since).unwrap_or_default())
+        // The client's number ends in 2038; then too much is given rather than too little.
+        .since(i32::try_from(since).unwrap_or(i32::MAX))
         .build();
     let pieces = Box::pin(client.logs(id, Some(options)));
     let reader = Reader {
@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn what_was_written_is_left_as_it_is() {
-        let table: [(&[u8], Option<(u64, &[u8])>); 5] = [
+        type Parts<'a> = Option<(u64, &'a [u8])>;
+        let table: [(&[u8], Parts<'_>); 5] = [
             (
                 b"1970-01-01T00:00:01Z a b\n",
                 Some((1_000_000_000, b"a b\n")),

@@ -232,7 +232,11 @@ impl Engine for Docker {
         self.judge(executed.await)
     }
 
-    fn logs(&self, id: &str, range: LogRange) -> impl Stream<Item = Result<LogPiece, Fault>> {
+    fn logs(
+        &self,
+        id: &str,
+        range: LogRange,
+    ) -> impl Stream<Item = Result<LogPiece, Fault>> + use<> {
         let (docker, id) = (self.clone(), id.to_owned());
         let opened = async move {
             let Deadlines { short, idle, .. } = docker.shared.deadlines;
