@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod core;
 pub mod daemon;
+pub mod doctor;
 pub mod engine;
 pub mod exit;
 pub mod feed;
@@ -115,6 +116,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn unsafe_code_is_in_one_place() {
+        let mut files = Vec::new();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        sources(&folder, &mut files);
+        // What allows it, in any spelling of the attribute; the lint denies the rest.
+        let lint = ["unsafe", "_code"].concat();
+        let found: Vec<_> = files
+            .iter()
+            .filter(|file| {
+                let text = fs::read_to_string(file).expect("text");
+                text.lines()
+                    .any(|line| line.contains(&lint) && !line.contains(&format!("forbid({lint})")))
+            })
+            .map(|file| file.strip_prefix(&folder).expect("below it"))
+            .collect();
+        assert_eq!(found, [Path::new("daemon/pages.rs")]);
     }
 
     #[test]

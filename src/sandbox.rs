@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetError,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError,
 };
 use nix::libc;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
@@ -100,6 +100,15 @@ pub fn enter(store: &Path, archive: Option<&Path>) -> Result<(), String> {
         .map_err(|error| format!("the system call filter cannot be made: {error}"))?;
     seccompiler::apply_filter(&program)
         .map_err(|error| format!("the kernel takes no system call filter: {error}"))
+}
+
+/// Whether the kernel takes Landlock rules; without them [`enter`] leaves every file in reach.
+pub fn landlock() -> bool {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V1))
+        .and_then(Ruleset::create)
+        .is_ok()
 }
 
 /// Gives up every file but these. What a path is opened for before stays open.

@@ -7,13 +7,14 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, stdin};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::feed::{engine, node};
 use super::progress::Bar;
-use super::{block_on, complain, hint, note, print, table};
+use super::{block_on, complain, hint, note, patience, print, table};
 use crate::core::api::Fault;
 use crate::exit::Exit;
 use crate::feed::Line;
@@ -33,6 +34,9 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no name, 3 node.toml is invalid, 4 refused: the store
 is as it was, 5 in the store, but the engine cannot be reached (the daemon feeds it later).";
+
+/// How long an import of the preload folder may go without reading or writing anything.
+const PRELOAD_IDLE: Duration = Duration::from_secs(600);
 
 /// Arguments of `monopod import`.
 #[derive(Debug, Args)]
@@ -246,7 +250,22 @@ fn unpack_by_helper(
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
     let mut text = String::new();
     if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut text).map_err(failed)?;
+        // Whoever types may take a pause; at the daemon's start nobody is there to end what hangs.
+        text = if arguments.preload {
+            match patience::read_all(&child, &mut out, PRELOAD_IDLE) {
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    complain(format_args!(
+                        "the preload folder was given up: nothing has moved for {} minutes; the store is whole",
+                        PRELOAD_IDLE.as_secs() / 60
+                    ));
+                    return Err(Exit::Failed);
+                }
+                read => read.map_err(failed)?,
+            }
+        } else {
+            out.read_to_string(&mut text).map_err(failed)?;
+            text
+        };
     }
     let status = child.wait().map_err(failed)?;
     match status.code() {

@@ -12,11 +12,15 @@ use crate::paths::Paths;
 pub mod check;
 mod control;
 mod daemon;
+mod doctor;
 mod feed;
 mod images;
 mod import;
+mod logs;
+mod patience;
 mod progress;
 mod rescue;
+mod since;
 mod slice;
 mod status;
 mod table;
@@ -40,6 +44,8 @@ Examples:
   monopod import /media/usb/app.tar   take an image archive into the store and the engine
   systemctl start monopod             run the workload
   monopod status                      how is it?
+  monopod doctor                      what will hurt?
+  monopod logs -f                     what does it say?
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid file, 4 refused, 5 the daemon or the engine
 cannot be reached, 6 not healthy.";
@@ -53,12 +59,16 @@ pub enum Verb {
     Plan(control::Plan),
     /// Show how the workload is
     Status(status::Show),
+    /// Show what the containers have said
+    Logs(logs::Logs),
     /// Restart one container, or all of them
     Restart(control::Restart),
     /// Take an image archive into the store, and from there into the engine
     Import(import::Import),
     /// List the images of the store and the engine, or remove what is not in use
     Images(images::Images),
+    /// Look at the machine around the workload, and say what will hurt
+    Doctor(doctor::Doctor),
     /// Supervise the workload; this is what the systemd unit runs
     Daemon(daemon::Daemon),
     /// Give the engine an image of the store; the daemon's helper
@@ -84,9 +94,11 @@ pub fn run(args: Args) -> Exit {
         Verb::Check(check) => check::run(&paths, &check),
         Verb::Plan(plan) => control::plan(&plan),
         Verb::Status(show) => status::run(&show),
+        Verb::Logs(logs) => logs::run(&paths, &logs),
         Verb::Restart(restart) => control::restart(&restart),
         Verb::Import(import) => import::run(&paths, &import),
         Verb::Images(images) => images::run(&paths, &images),
+        Verb::Doctor(doctor) => doctor::run(&paths, &doctor),
         Verb::Daemon(daemon) => crate::daemon::run(&paths, daemon.verbose),
         Verb::Feed(feed) => feed::run(&paths, &feed),
         Verb::Unpack(unpack) => import::unpack(&paths, &unpack),
@@ -118,6 +130,11 @@ fn aside(head: &str, text: impl Display) {
 /// A line of what was asked for. Whoever reads may have had enough (`| head`), which is no fault either.
 fn print(text: impl Display) {
     let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Whether to use colour where a terminal is, or none, on the other end: `NO_COLOR` says no to all.
+fn colour(terminal: bool) -> bool {
+    terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Runs a little asynchronous work; the verbs that need it are short-lived.

@@ -100,8 +100,7 @@ fn show_one(text: &str, json: bool) -> Exit {
     if json {
         print(text);
     } else {
-        let colour = stdout().is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour = super::colour(stdout().is_terminal());
         for line in lines(&status, when::now(), colour) {
             print(line);
         }
@@ -119,9 +118,14 @@ fn show_one(text: &str, json: bool) -> Exit {
 /// The screen; `now` in seconds since 1970.
 fn lines(status: &Status, now: u64, colour: bool) -> Vec<String> {
     let mut screen = vec![format!(
-        "{}: {}",
+        "{}: {}{}",
         status.workload,
-        verdict(status.verdict, colour)
+        verdict(status.verdict, colour),
+        status
+            .release
+            .as_ref()
+            .map(|id| format!(", release {id}"))
+            .unwrap_or_default()
     )];
     let head = [
         "CONTAINER",
@@ -154,6 +158,9 @@ fn lines(status: &Status, now: u64, colour: bool) -> Vec<String> {
         );
     }
     screen.push(format!("ladder: {}", ladder(status)));
+    if let Some(why) = &status.reload_error {
+        screen.push(format!("reload refused, what was in force stays so: {why}"));
+    }
     if status.engine == EngineStatus::Silent {
         screen.push("engine: does not answer; nothing is concluded from that".to_owned());
     }
@@ -243,8 +250,7 @@ fn next_step(status: &Status) -> Option<String> {
         // What was never made has said nothing itself, and its note says what it lacks.
         Verdict::Unhealthy if sick.id.is_none() => None,
         Verdict::Unhealthy => Some(format!(
-            "what it said itself: docker logs {}-{role}; to try at once: monopod restart {role}",
-            status.workload
+            "what it said itself: monopod logs {role}; to try at once: monopod restart {role}"
         )),
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::ledger::{Durable, Volatile};
-use crate::spec::types::{Condition, Health, Healthcheck, Role};
+use crate::spec::types::{Condition, Escalation, Health, Healthcheck, Ready, Role};
 
 /// Names one call of the engine, so that a late answer is known for what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -224,10 +224,34 @@ pub enum Event {
     PreloadDone,
     /// New files are valid and should run.
     Reload(Vec<Desired>),
+    /// The files were read again and are valid: this is the node's policy from now on.
+    Configured(Policy),
+    /// The files were read again and are wrong, for this reason; those in force stay so.
+    ReloadRefused(String),
+    /// What came of [`Action::Rescue`]: somebody has taken the request, or nobody has, for this reason.
+    Rescued(Rescue, Result<(), String>),
     /// Root asks for a restart of one container, or of all.
     Restart(Option<Role>),
     /// The daemon is to end.
     Terminate(Parting),
+}
+
+/// What of `node.toml` can change while the daemon runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The ladder's budgets and delays.
+    pub escalation: Escalation,
+    /// What READY=1 waits for.
+    pub ready: Ready,
+}
+
+/// What the daemon has no right to do itself, and asks a privileged unit for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rescue {
+    /// Restart the engine's unit.
+    Engine,
+    /// Reboot the node.
+    Reboot,
 }
 
 /// What becomes of the containers when the daemon ends.
@@ -272,6 +296,8 @@ pub enum Action {
     Persist(Durable),
     /// Write the volatile ledger; its loss is harmless.
     Record(Volatile),
+    /// Ask for this, and report [`Event::Rescued`] within 30 s. The sentence says why.
+    Rescue(Rescue, String),
     /// Tell systemd.
     Notify(Notify),
     /// Tell people: the journal.
@@ -337,8 +363,14 @@ pub enum ReportKind {
     EngineBack,
     /// The engine refused a call.
     EngineRefused,
+    /// A restart of the engine's unit is asked for.
+    EngineRestart,
     /// The watchdog is no longer fed.
     WatchdogWithheld,
+    /// A reboot of the node is asked for.
+    RebootAsked,
+    /// Nobody did what was asked for: the engine's unit is not restarted, or the node not rebooted.
+    RescueFailed,
     /// The ladder is used up; monopod stays up and keeps asking.
     SafeState,
     /// The ladder is at its foot again.

@@ -191,12 +191,23 @@ pub(crate) struct Machine {
     pub image: Image,
     pub pending: Option<Pending>,
     pub record: Record,
+    /// What it was before it failed lately, while that may turn out to have been the engine's end.
+    pub lately: Option<Lately>,
     /// No look before this time.
     pub look_at: Time,
     /// The last thing that went wrong, for people.
     pub trouble: Option<String>,
     /// The verdict that was last reported.
     pub told: Verdict,
+}
+
+/// A record's counts before a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lately {
+    /// When it failed.
+    pub since: Time,
+    pub strikes: u32,
+    pub quick: u32,
 }
 
 /// The container and process whose network a follower was started in.
@@ -214,6 +225,7 @@ impl Machine {
             image: Image::Unchecked,
             pending: None,
             record,
+            lately: None,
             look_at: now,
             trouble: None,
             told: Verdict::Starting,
@@ -303,7 +315,8 @@ impl Machine {
             Phase::Unseen => Verdict::Unknown,
             Phase::Running(alive) => alive.tracker.verdict(),
             Phase::Absent | Phase::Created(_) | Phase::Dead { .. } | Phase::Exited { .. } => {
-                if self.record.strikes > 0 || matches!(self.image, Image::Missing { .. }) {
+                let failed = self.record.strikes > 0 || self.record.excused > 0;
+                if failed || matches!(self.image, Image::Missing { .. }) {
                     Verdict::Unhealthy
                 } else {
                     Verdict::Starting

@@ -32,6 +32,18 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// Its word for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A container without a health question counts as healthy once it has run for so long.
 const SETTLE: Duration = Duration::from_secs(2);
 

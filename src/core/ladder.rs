@@ -1,8 +1,10 @@
 //! The escalation ladder: how far a failure has been answered, and what comes next.
 //!
 //! ```text
-//!  restart ──> recreate ──> withhold the watchdog ──> safe state
-//!  (backoff)   (backoff)    (budget in the ledger)    (stay up, keep asking)
+//!  restart ──> recreate ──┐
+//!  (backoff)   (backoff)  ├──> withhold the watchdog ──> reboot the node ──> safe state
+//!  restart the engine ────┘    (budget in the ledger)    (if allowed;        (stay up, keep asking)
+//!  (while it is silent and needed)                        budget in the ledger)
 //! ```
 //!
 //! A rung is in [`Rung`] only if it works. Health that lasts for `stable` brings everything back to the foot.
@@ -22,8 +24,12 @@ pub enum Rung {
     Restart,
     /// Removing a container and making it again.
     Recreate,
+    /// Restarting the engine's unit.
+    EngineRestart,
     /// The watchdog is not fed; systemd acts.
     Withhold,
+    /// Rebooting the node.
+    Reboot,
     /// Used up. monopod stays up, feeds the watchdog and keeps asking.
     SafeState,
 }
@@ -35,7 +41,9 @@ impl Rung {
             Self::Foot => "foot",
             Self::Restart => "restart",
             Self::Recreate => "recreate",
+            Self::EngineRestart => "engine-restart",
             Self::Withhold => "withhold",
+            Self::Reboot => "reboot",
             Self::SafeState => "safe-state",
         }
     }
@@ -63,15 +71,24 @@ pub(crate) fn answer(strikes: u32, policy: &Escalation) -> Answered {
     }
 }
 
+/// The rungs whose budget is in the durable ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spending {
+    Withholding,
+    Reboot,
+}
+
 /// The workload's upper rungs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ladder {
     /// The containers' own rungs are not used up.
     Climbing,
-    /// The watchdog will be withheld as soon as the ledger says so on disk.
-    Recording,
+    /// This rung will be used as soon as the ledger says so on disk.
+    Recording(Spending),
     /// The watchdog is withheld.
     Withholding { since: Time },
+    /// The node is about to be rebooted.
+    Rebooting { since: Time },
     /// The safe state.
     Safe { since: Time },
 }

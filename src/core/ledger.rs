@@ -7,18 +7,22 @@
 //! {"withheld":1}
 //! ```
 //!
-//! The first names the format's version and the SHA-256 of the second, newline included.
+//! The first names the format's version and the SHA-256 of the second, newline included. It is the
+//! lowest version that can say what is said, so that an older program can be gone back to.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::core::reboots::Reboots;
 use crate::core::time::Time;
 use crate::spec::types::Role;
 
-/// The version that this program writes. A higher one is refused, never guessed at.
-pub const VERSION: u32 = 1;
+/// The highest version that this program writes. A higher one is refused, never guessed at.
+///
+/// Since version 2 there are reboots.
+pub const VERSION: u32 = 2;
 
 const MAGIC: &str = "monopod-ledger";
 
@@ -28,6 +32,19 @@ const MAGIC: &str = "monopod-ledger";
 pub struct Durable {
     /// How often the watchdog has been withheld since the workload was last stable.
     pub withheld: u32,
+    /// The reboots that were asked for, as long as they count.
+    #[serde(default, skip_serializing_if = "Reboots::is_empty")]
+    pub reboots: Reboots,
+}
+
+impl Durable {
+    /// Every budget is spent. It stands for a ledger that nobody can read any more.
+    pub fn spent() -> Self {
+        Self {
+            withheld: u32::MAX,
+            reboots: Reboots::all_spent(),
+        }
+    }
 }
 
 /// What may be lost with a reboot, and should not be lost with the daemon.
@@ -37,6 +54,18 @@ pub struct Volatile {
     pub containers: BTreeMap<Role, Record>,
     /// The daemon that wrote this had withheld the watchdog: its successor is the ladder's next try.
     pub withholding: bool,
+    /// What the engine's rung has used.
+    #[serde(default)]
+    pub engine: EngineRecord,
+}
+
+/// The restarts of the engine's unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineRecord {
+    /// How many since the engine was last well for long enough.
+    pub restarts: u32,
+    /// The last one has until this time.
+    pub hold: Time,
 }
 
 /// One container's failures.
@@ -50,10 +79,22 @@ pub struct Record {
     pub restarts: u32,
     /// It has run once.
     pub started: bool,
+    /// Failures since it was last stable that were the engine's and not its own.
+    #[serde(default)]
+    pub excused: u32,
     /// No attempt before this time.
     pub hold: Time,
     /// The container whose network it shares: that one's ID, and its process when this one was started (0 before).
     pub joined: Option<(String, u32)>,
+}
+
+impl Record {
+    /// Forgets every failure.
+    pub(crate) fn clear(&mut self) {
+        self.strikes = 0;
+        self.quick = 0;
+        self.excused = 0;
+    }
 }
 
 /// Why a ledger cannot be used.
@@ -74,8 +115,14 @@ pub enum LedgerError {
 
 /// The ledger's text.
 pub fn encode(durable: &Durable) -> String {
-    let body = format!("{{\"withheld\":{}}}\n", durable.withheld);
-    format!("{MAGIC} {VERSION} {}\n{body}", checksum(&body))
+    // Numbers and strings always become JSON.
+    let body = serde_json::to_string(durable).unwrap_or_default() + "\n";
+    let version = if durable.reboots.is_empty() {
+        1
+    } else {
+        VERSION
+    };
+    format!("{MAGIC} {version} {}\n{body}", checksum(&body))
 }
 
 /// Reads a ledger's text.
@@ -97,7 +144,7 @@ pub fn decode(text: &str) -> Result<Durable, LedgerError> {
     if found > VERSION {
         return Err(LedgerError::Newer { found });
     }
-    if found != VERSION {
+    if found == 0 {
         return Err(LedgerError::Damaged("no such version"));
     }
     if words.next() != Some(checksum(body).as_str()) || words.next().is_some() {
@@ -119,19 +166,32 @@ fn checksum(body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn what_was_written_is_read() {
-        for withheld in [0, 1, 7, u32::MAX] {
-            let durable = Durable { withheld };
-            assert_eq!(decode(&encode(&durable)), Ok(durable));
+        let once = Reboots::default().one_more("a-boot", Time(Duration::from_secs(60)));
+        for (withheld, reboots, version) in [
+            (0, Reboots::default(), 1),
+            (1, Reboots::default(), 1),
+            (7, once, 2),
+            (u32::MAX, Reboots::all_spent(), 2),
+        ] {
+            let durable = Durable { withheld, reboots };
+            let text = encode(&durable);
+            assert!(text.starts_with(&format!("monopod-ledger {version} ")));
+            assert_eq!(decode(&text), Ok(durable));
         }
     }
 
     #[test]
     fn every_prefix_and_every_flipped_bit_is_noticed() {
-        let whole = encode(&Durable { withheld: 2 });
+        let whole = encode(&Durable {
+            withheld: 2,
+            reboots: Reboots::default().one_more("a-boot", Time::default()),
+        });
         for cut in 0..whole.len() {
             assert!(decode(&whole[..cut]).is_err(), "cut at {cut}");
         }
@@ -149,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_newer_one_is_refused_by_name() {
-        let newer = encode(&Durable::default()).replacen("ledger 1", "ledger 2", 1);
-        assert_eq!(decode(&newer), Err(LedgerError::Newer { found: 2 }));
+        let newer = encode(&Durable::default()).replacen("ledger 1", "ledger 3", 1);
+        assert_eq!(decode(&newer), Err(LedgerError::Newer { found: 3 }));
     }
 }

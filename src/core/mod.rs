@@ -9,6 +9,7 @@ mod container;
 pub mod health;
 pub mod ladder;
 pub mod ledger;
+pub mod reboots;
 mod sight;
 pub mod supervisor;
 pub mod time;

@@ -37,6 +37,15 @@ pub fn seed() -> u64 {
     )
 }
 
+/// What this boot of the node is called; nothing if the kernel does not say, which only makes spent
+/// budgets come back later.
+pub fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
 /// A moment since boot as people write it, in UTC: `2026-11-22T15:04:05Z`.
 pub fn wall(time: Time) -> String {
     let ago = now() - time;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::warn;
 
-use super::{files, ledger};
+use super::{files, ledger, rescue};
 use crate::core::api::{Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState};
 use crate::engine::{Docker, Engine, Identity};
 use crate::feed;
@@ -269,6 +269,12 @@ impl Deeds {
                         Err(error) => Err(error.to_string()),
                     };
                     shared.tell(Event::Persisted(result));
+                });
+            }
+            Action::Rescue(what, why) => {
+                spawn_local(async move {
+                    let result = rescue::ask(&shared.paths, what, &why).await;
+                    shared.tell(Event::Rescued(what, result));
                 });
             }
             Action::Record(_) | Action::Notify(_) | Action::Report(_) | Action::Exit => {}

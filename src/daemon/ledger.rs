@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use tracing::{error, warn};
 
 use crate::core::ledger::{self, Durable, LedgerError, Volatile};
+use crate::exit::Exit;
 use crate::paths::Paths;
 
 /// Reads the durable ledger. One that does not exist yet is empty.
@@ -20,8 +21,9 @@ use crate::paths::Paths;
 ///
 /// # Errors
 ///
-/// A newer monopod wrote it, or it cannot be read. Nothing has been touched then.
-pub fn read(paths: &Paths) -> Result<Durable, String> {
+/// [`Exit::Refused`] if a newer monopod wrote it, [`Exit::Failed`] if it cannot be read, each with a
+/// sentence for people. Nothing has been touched then.
+pub fn read(paths: &Paths) -> Result<Durable, (Exit, String)> {
     let path = paths.ledger();
     let told = |path: &Path, error: &dyn std::fmt::Display| {
         format!("the ledger {} cannot be used: {error}", path.display())
@@ -29,8 +31,10 @@ pub fn read(paths: &Paths) -> Result<Durable, String> {
     match one(&path) {
         Ok(Some(durable)) => Ok(durable),
         Ok(None) => Ok(Durable::default()),
-        Err(ReadError::Ledger(error @ LedgerError::Newer { .. })) => Err(told(&path, &error)),
-        Err(ReadError::Io(error)) => Err(told(&path, &error)),
+        Err(ReadError::Ledger(error @ LedgerError::Newer { .. })) => {
+            Err((Exit::Refused, told(&path, &error)))
+        }
+        Err(ReadError::Io(error)) => Err((Exit::Failed, told(&path, &error))),
         Err(ReadError::Ledger(error @ LedgerError::Damaged(_))) => {
             let aside = path.with_extension("damaged");
             let kept = fs::rename(&path, &aside);
@@ -47,7 +51,7 @@ pub fn read(paths: &Paths) -> Result<Durable, String> {
                 return Ok(durable);
             }
             warn!("the budgets that it held count as spent until the workload has been stable");
-            Ok(Durable { withheld: u32::MAX })
+            Ok(Durable::spent())
         }
     }
 }
@@ -130,7 +134,10 @@ mod tests {
     use super::*;
 
     fn withheld(count: u32) -> Durable {
-        Durable { withheld: count }
+        Durable {
+            withheld: count,
+            ..Durable::default()
+        }
     }
 
     #[test]
@@ -153,7 +160,7 @@ mod tests {
         let paths = Paths::new(folder.path());
         write(&paths, &withheld(1)).expect("written");
         fs::write(paths.ledger(), [0xff, 0xfe]).expect("torn");
-        assert_eq!(read(&paths), Ok(withheld(u32::MAX)));
+        assert_eq!(read(&paths), Ok(Durable::spent()));
     }
 
     #[test]
@@ -163,7 +170,8 @@ mod tests {
         write(&paths, &withheld(1)).expect("written");
         let newer = ledger::encode(&withheld(1)).replacen("ledger 1", "ledger 9", 1);
         fs::write(paths.ledger(), &newer).expect("written");
-        let error = read(&paths).expect_err("refused");
+        let (exit, error) = read(&paths).expect_err("refused");
+        assert_eq!(exit, Exit::Refused);
         assert!(error.contains("newer monopod"), "{error}");
         assert_eq!(fs::read_to_string(paths.ledger()).expect("there"), newer);
     }

@@ -13,6 +13,9 @@ mod clock;
 mod deeds;
 mod files;
 mod ledger;
+mod pages;
+mod release;
+mod rescue;
 mod status;
 mod workload;
 
@@ -26,8 +29,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::core::api::{Action, Desired, Event, Notify, Parting};
+use crate::core::api::{Action, Desired, Event, Notify, Parting, Policy, Report};
 use crate::core::supervisor::{Config, Supervisor};
+use crate::core::time::Time;
 use crate::engine::{self, Docker};
 use crate::exit::Exit;
 use crate::paths::Paths;
@@ -36,14 +40,16 @@ use crate::spec::diagnostic::Invalid;
 use crate::spec::host::ThisHost;
 use crate::spec::types::{Node, Role, Workload};
 use crate::systemd::bus::{self, Request, RequestError};
+use crate::systemd::journal::{self, Scene};
 use crate::systemd::notify::{self, Notifier};
-use crate::systemd::{BusAddress, jobs, journal};
+use crate::systemd::{BusAddress, jobs};
 
 pub use status::{AnswerKind, ContainerStatus, EngineStatus, Status};
 
 use status::plan_json;
 
 use deeds::Deeds;
+use release::Release;
 
 /// How often files that are invalid at the start are read again, when systemd waits for us:
 /// a device or a mount that they name may come late.
@@ -52,6 +58,14 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 /// How often they are read before the start fails. systemd starts us again all the same, and its log
 /// then has the reason.
 const READS: u32 = 12;
+
+/// How long nothing may have changed before the memory that only changes need is given back.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// How many transitions may wait for the bus; the journal has those beyond.
+const TRANSITIONS: usize = 64;
+/// How often what systemd could not take is said again.
+const SAY_AGAIN: Duration = Duration::from_millis(250);
 
 /// How many ready sockets are looked at in one go.
 const IO_EVENTS: usize = 32;
@@ -105,11 +119,12 @@ async fn daemon(paths: &Paths) -> Exit {
     };
     let durable = match ledger::read(paths) {
         Ok(durable) => durable,
-        Err(error) => {
+        Err((exit, error)) => {
             error!("{error}");
-            return Exit::Failed;
+            return exit;
         }
     };
+    rescue::clear(paths);
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -122,6 +137,7 @@ async fn daemon(paths: &Paths) -> Exit {
         ready: node.ready,
         watchdog: notify::watchdog(),
         seed: clock::seed(),
+        boot: clock::boot(),
     };
     let desired = workload::desired(paths, &workload);
     let supervisor = Supervisor::new(
@@ -143,16 +159,22 @@ async fn daemon(paths: &Paths) -> Exit {
         Rc::new(workload),
         events,
     );
+    let mut release = Release::default();
+    let status = status_now(&supervisor, &deeds, &desired, &mut release);
     let mut running = Running {
         paths: paths.clone(),
         supervisor,
         desired,
+        socket,
         deeds,
         notifier,
-        state: watch::Sender::new(Arc::from("{}")),
-        published: None,
+        release,
+        exit: None,
+        published: status.lasting(),
+        state: watch::Sender::new(Arc::new(status)),
+        transitions: None,
+        quiet: None,
     };
-    running.publish();
     running.serve(inbox, &mut signals).await
 }
 
@@ -188,8 +210,7 @@ async fn first_files(paths: &Paths, notifier: &mut Notifier) -> Result<(Workload
             return Err(Exit::Invalid);
         }
         let status = format!("Waiting for valid files: {told}");
-        // Without systemd's ear nothing is lost.
-        let _ = notifier.tell(&Notify::Status(status));
+        notifier.tell(&Notify::Status(status));
         tokio::time::sleep(READ_AGAIN).await;
     }
     Err(Exit::Invalid)
@@ -231,7 +252,9 @@ enum Wake {
     Request(Request),
     Reload,
     Terminate,
+    SayAgain,
     OtherDaemon(bus::BusError),
+    Quiet,
 }
 
 /// A daemon at work.
@@ -240,11 +263,33 @@ struct Running {
     supervisor: Supervisor,
     /// What the core was last told to keep running.
     desired: Vec<Desired>,
+    /// The engine's.
+    socket: PathBuf,
     deeds: Deeds,
     notifier: Notifier,
-    state: watch::Sender<Arc<str>>,
+    release: Release,
+    state: watch::Sender<Arc<Status>>,
+    /// The core has said that the daemon may end.
+    exit: Option<Exit>,
     /// What the bus was last told of, without what changes at every probe.
-    published: Option<Status>,
+    published: Status,
+    /// When all will have been quiet for long enough, unless it is so already.
+    quiet: Option<Time>,
+    /// Where the bus takes transitions from.
+    transitions: Option<mpsc::Sender<Report>>,
+}
+
+/// The status with what only the daemon knows.
+fn status_now(
+    supervisor: &Supervisor,
+    deeds: &Deeds,
+    desired: &[Desired],
+    release: &mut Release,
+) -> Status {
+    let workload = deeds.workload();
+    let mut status = Status::new(&workload, &supervisor.view());
+    status.release = release.id(&workload, desired, &status);
+    status
 }
 
 impl Running {
@@ -255,13 +300,17 @@ impl Running {
     ) -> Exit {
         let address = BusAddress::system();
         let (asks, mut asked) = mpsc::channel(4);
-        let bus = bus::run(&address, self.state.subscribe(), asks);
+        let (told, transitions) = mpsc::channel(TRANSITIONS);
+        self.transitions = Some(told);
+        let bus = bus::run(&address, self.state.subscribe(), transitions, asks);
         tokio::pin!(bus);
         self.deeds.preload();
-        if let Some(exit) = self.step(Event::Tick) {
-            return exit;
-        }
+        self.step(Event::Tick);
         loop {
+            if let Some(exit) = self.exit {
+                return exit;
+            }
+            let unsaid = self.notifier.unsaid();
             let deadline = self.supervisor.deadline();
             let wake = tokio::select! {
                 Some(event) = inbox.recv() => Wake::Event(event),
@@ -270,7 +319,9 @@ impl Running {
                 _ = signals.interrupt.recv() => Wake::Terminate,
                 _ = signals.hangup.recv() => Wake::Reload,
                 () = clock::sleep_until(deadline) => Wake::Event(Event::Tick),
+                () = tokio::time::sleep(SAY_AGAIN), if unsaid => Wake::SayAgain,
                 error = &mut bus => Wake::OtherDaemon(error),
+                () = clock::sleep_until(self.quiet) => Wake::Quiet,
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
@@ -279,61 +330,87 @@ impl Running {
                 }
                 Wake::Event(event) => Some(event),
                 Wake::Request(request) => self.request(request),
-                Wake::Reload => self
-                    .reload()
-                    .map_err(|error| {
-                        error!("not reloaded, what was in force stays so: {error}; `monopod check` shows it in full");
-                    })
-                    .ok(),
+                Wake::Reload => {
+                    if let Err(error) = self.reload() {
+                        error!(
+                            "not reloaded, what was in force stays so: {error}; `monopod check` shows it in full"
+                        );
+                    }
+                    None
+                }
+                Wake::SayAgain => {
+                    self.notifier.say();
+                    None
+                }
                 Wake::Terminate => Some(Event::Terminate(
                     jobs::parting(&address, notify::listened_to()).await,
                 )),
+                Wake::Quiet => {
+                    self.quiet = None;
+                    pages::give_back();
+                    None
+                }
                 Wake::OtherDaemon(error) => {
                     error!("{error}");
                     // The other one has the containers; they are not ours to stop.
-                    let _ = self.step(Event::Terminate(Parting::Leave));
+                    self.step(Event::Terminate(Parting::Leave));
                     return Exit::Failed;
                 }
             };
-            if let Some(event) = event
-                && let Some(exit) = self.step(event)
-            {
-                return exit;
+            if let Some(event) = event {
+                self.step(event);
             }
         }
     }
 
-    fn step(&mut self, event: Event) -> Option<Exit> {
+    fn step(&mut self, event: Event) {
         let actions = self.supervisor.step(clock::now(), event);
-        let mut exit = None;
+        // Whoever is told of a transition finds its outcome in the status.
+        self.publish();
         for action in actions {
             match action {
-                Action::Notify(notify) => {
-                    if let Err(error) = self.notifier.tell(&notify) {
-                        warn!("systemd does not hear us: {error}");
-                    }
-                }
-                Action::Report(report) => journal::report(&report),
+                Action::Notify(notify) => self.notifier.tell(&notify),
+                Action::Report(report) => self.report(report),
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
-                Action::Exit => exit = Some(Exit::Done),
+                Action::Exit => self.exit = Some(Exit::Done),
                 action => self.deeds.start(action),
             }
         }
-        self.publish();
-        exit
+    }
+
+    /// Tells the journal and the bus of a transition.
+    fn report(&self, report: Report) {
+        let status = self.state.borrow();
+        let scene = Scene {
+            workload: &status.workload,
+            release: status.release.as_deref(),
+        };
+        journal::report(&report, scene);
+        if let Some(transitions) = &self.transitions {
+            // Full only while there is no bus; the journal has it.
+            let _ = transitions.try_send(report);
+        }
     }
 
     /// Makes the state known; wakes those who watch it only if something changed that matters to them.
     fn publish(&mut self) {
-        let status = Status::new(&self.deeds.workload(), &self.supervisor.view());
+        let status = status_now(
+            &self.supervisor,
+            &self.deeds,
+            &self.desired,
+            &mut self.release,
+        );
         let lasting = status.lasting();
-        let changed = self.published.as_ref() != Some(&lasting);
-        let json: Arc<str> = Arc::from(status.json().as_str());
+        let changed = self.published != lasting;
+        self.published = lasting;
+        let status = Arc::new(status);
         self.state.send_if_modified(|state| {
-            *state = json;
+            *state = status;
             changed
         });
-        self.published = Some(lasting);
+        if changed {
+            self.quiet = Some(clock::now() + QUIET);
+        }
     }
 
     /// Answers a request. Some of them are events for the core.
@@ -353,12 +430,8 @@ impl Running {
                 None
             }
             Request::Reload(reply) => {
-                let (event, answer) = match self.reload() {
-                    Ok(event) => (Some(event), Ok(())),
-                    Err(error) => (None, Err(error)),
-                };
-                let _ = reply.send(answer);
-                event
+                let _ = reply.send(self.reload());
+                None
             }
             Request::Restart(None, reply) => {
                 let _ = reply.send(Ok(()));
@@ -393,23 +466,58 @@ impl Running {
         load(&self.paths).map_err(|invalid| RequestError::Invalid(invalid.to_string()))
     }
 
-    /// Reads the files again. If they are wrong, those in force stay in force.
-    fn reload(&mut self) -> Result<Event, RequestError> {
-        let _ = self.notifier.reloading();
-        let read = self.read();
-        let _ = self.notifier.reloaded();
-        let workload = read?;
-        if workload.name != self.deeds.workload().name {
+    /// Reads the files again and puts them in force. If they are wrong, those in force stay so, and the
+    /// status says why until a reload goes well.
+    ///
+    /// # Errors
+    ///
+    /// Why they are not in force.
+    fn reload(&mut self) -> Result<(), RequestError> {
+        self.notifier.reloading();
+        let result = match self.read_again() {
+            Ok((workload, policy)) => {
+                self.desired = workload::desired(&self.paths, &workload);
+                self.deeds.change(Rc::new(workload));
+                self.step(Event::Configured(policy));
+                self.step(Event::Reload(self.desired.clone()));
+                Ok(())
+            }
+            Err(error) => {
+                self.step(Event::ReloadRefused(error.to_string()));
+                Err(error)
+            }
+        };
+        self.notifier.reloaded();
+        result
+    }
+
+    /// The files, if they can be put in force while the daemon runs.
+    fn read_again(&self) -> Result<(Workload, Policy), RequestError> {
+        let workload = self.read()?;
+        let node = spec::load_node(&self.paths, &host())
+            .map_err(|invalid| RequestError::Invalid(invalid.to_string()))?
+            .value;
+        let running = self.deeds.workload();
+        if workload.name != running.name {
             return Err(RequestError::Failed(format!(
-                "the workload's name changed from {} to {}: restart monopod for that",
-                self.deeds.workload().name,
-                workload.name
+                "the workload's name changed from {} to {}: `systemctl restart monopod` puts that in force",
+                running.name, workload.name
             )));
         }
-        let desired = workload::desired(&self.paths, &workload);
-        self.desired.clone_from(&desired);
-        self.deeds.change(Rc::new(workload));
-        Ok(Event::Reload(desired))
+        let socket = engine::socket(&node, std::env::var("DOCKER_HOST").ok().as_deref())
+            .map_err(RequestError::Failed)?;
+        if socket != self.socket {
+            return Err(RequestError::Failed(format!(
+                "the engine's socket changed from {} to {}: `systemctl restart monopod` puts that in force",
+                self.socket.display(),
+                socket.display()
+            )));
+        }
+        let policy = Policy {
+            escalation: node.escalation,
+            ready: node.ready,
+        };
+        Ok((workload, policy))
     }
 
     /// The preload folder may have brought newer images under the names in use.

@@ -16,16 +16,29 @@ use crate::spec::types::{Role, Workload};
 pub struct Status {
     /// The workload's name.
     pub workload: String,
+    /// The release id: of the workload with the exact images; absent while an image's ID is not known.
+    #[serde(default)]
+    pub release: Option<String>,
     /// The worst of the containers' verdicts.
     pub verdict: Verdict,
-    /// Where the ladder stands: `foot`, `restart`, `recreate`, `withhold` or `safe-state`.
+    /// Where the ladder stands: `foot`, `restart`, `recreate`, `engine-restart`, `withhold`, `reboot` or
+    /// `safe-state`.
     pub ladder: String,
     /// How often the watchdog was withheld since the workload was last stable.
     pub withheld: u32,
+    /// How often the engine's unit was restarted since the engine was last well for long enough.
+    #[serde(default)]
+    pub engine_restarts: u32,
+    /// How many reboots that were asked for still count.
+    #[serde(default)]
+    pub reboots: u32,
     /// One line for a technician.
     pub line: String,
     /// Whether the engine answers.
     pub engine: EngineStatus,
+    /// Why the files that were read last are not in force; those before them are.
+    #[serde(default)]
+    pub reload_error: Option<String>,
     /// When the daemon will act next if nothing happens.
     pub deadline: Option<String>,
     /// Each container, by name.
@@ -92,8 +105,19 @@ pub enum AnswerKind {
     CannotAsk,
 }
 
+impl AnswerKind {
+    /// Its word for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::CannotAsk => "cannot-ask",
+        }
+    }
+}
+
 impl Status {
-    /// From the core's view.
+    /// From the core's view; the release and the files' state are the daemon's to add.
     pub fn new(workload: &Workload, view: &View) -> Self {
         let containers = view
             .containers
@@ -117,15 +141,19 @@ impl Status {
             .collect();
         Self {
             workload: workload.name.clone(),
+            release: None,
             verdict: view.verdict,
             ladder: view.rung.as_str().to_owned(),
             withheld: view.withheld,
+            engine_restarts: view.engine_restarts,
+            reboots: view.reboots,
             line: view.line.clone(),
             engine: if view.engine_silent {
                 EngineStatus::Silent
             } else {
                 EngineStatus::Answers
             },
+            reload_error: view.refused.clone(),
             deadline: view.deadline.map(wall),
             containers,
         }

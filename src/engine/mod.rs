@@ -112,6 +112,28 @@ impl Executed {
     pub const CUT_OFF: i64 = -1;
 }
 
+/// What of a container's log is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogRange {
+    /// Not what was written before this second since 1970.
+    pub since: Option<u32>,
+    /// Only so many of the last lines; `None` for all.
+    pub tail: Option<u32>,
+    /// Go on with what is written from here on, until the container ends.
+    pub follow: bool,
+}
+
+/// What a container has written at one time: a line, or a piece of one that is too long for the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPiece {
+    /// When the engine got it, in nanoseconds since 1970.
+    pub nanos: u64,
+    /// Whether it came on standard error.
+    pub stderr: bool,
+    /// The bytes as they were written; a line's end is a line feed.
+    pub bytes: Bytes,
+}
+
 /// The engine, as far as monopod needs one. Every call has a deadline of its own and ends in a typed [`Fault`].
 pub trait Engine {
     /// Name and version, for people.
@@ -158,6 +180,17 @@ pub trait Engine {
         argv: &[String],
         timeout: Duration,
     ) -> impl Future<Output = Result<Executed, Fault>>;
+
+    /// What a container has written, oldest first, in pieces of at most some 16 KiB.
+    ///
+    /// The first item may be [`Fault::NotFound`], or [`Fault::Refused`] where the container's log driver keeps nothing
+    /// that could be read back; it names the driver. [`Fault::NoAnswer`] if the engine has said nothing for two
+    /// minutes; but one that follows waits for ever.
+    fn logs(
+        &self,
+        id: &str,
+        range: LogRange,
+    ) -> impl Stream<Item = Result<LogPiece, Fault>> + use<Self>;
 
     /// One image by reference or ID; `None` if the engine does not have it.
     fn image(&self, reference: &str) -> impl Future<Output = Result<Option<EngineImage>, Fault>>;

@@ -32,7 +32,7 @@ pub use documents::{Descriptor, Platform};
 pub use error::{ImportError, StoreError};
 pub use import::{ImportOptions, Imported, Progress, Source, host_architectures, import};
 pub use load::{load_stream_size, write_load_stream};
-pub use preload::{Preloaded, preload};
+pub use preload::{PreloadState, Preloaded, preload, preload_survey};
 pub use prune::Pruned;
 pub use reference::{ReferenceError, normalise};
 pub use store::{Store, StoreLock, StoredImage};

@@ -108,6 +108,54 @@ pub fn preload(
     Ok(result)
 }
 
+/// What an archive of the preload folder has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreloadState {
+    /// New or changed: the next start reads it.
+    New,
+    /// Imported, as it is.
+    Imported,
+    /// Refused, as it is, for this reason.
+    Refused(String),
+}
+
+/// What [`preload`] would find, by the archives' sizes and times alone. Changes nothing.
+pub fn preload_survey(
+    folder: &Path,
+    record: &Path,
+) -> Result<Vec<(PathBuf, PreloadState)>, StoreError> {
+    let remembered = read(record);
+    let found = archives(folder)?;
+    Ok(found
+        .into_iter()
+        .map(|(name, path)| {
+            let meta = fs::metadata(witness(&path)).ok();
+            let known = remembered.archives.get(&name).filter(|known| {
+                meta.is_some_and(|meta| {
+                    (known.size, known.changed) == (meta.size(), (meta.mtime(), meta.mtime_nsec()))
+                })
+            });
+            let state = match known {
+                None => PreloadState::New,
+                Some(Known { refused: None, .. }) => PreloadState::Imported,
+                Some(Known {
+                    refused: Some(why), ..
+                }) => PreloadState::Refused(why.clone()),
+            };
+            (path, state)
+        })
+        .collect())
+}
+
+/// What an archive is known by: a layout's index names everything else by digest.
+fn witness(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        path.join("index.json")
+    } else {
+        path.to_owned()
+    }
+}
+
 enum Outcome {
     Known(Known),
     New(Known, Result<Imported, String>),
@@ -125,13 +173,7 @@ fn one(
         archive: path.display().to_string(),
         source,
     };
-    // A layout's index names everything else by digest.
-    let witness = if path.is_dir() {
-        path.join("index.json")
-    } else {
-        path.to_owned()
-    };
-    let mut file = File::open(&witness).map_err(failed)?;
+    let mut file = File::open(witness(path)).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     let (size, changed) = (meta.size(), (meta.mtime(), meta.mtime_nsec()));
     if let Some(known) = known.filter(|known| known.size == size && known.changed == changed) {

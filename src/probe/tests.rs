@@ -21,7 +21,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::*;
 use crate::core::api::{Running, Seen};
-use crate::engine::{EngineImage, EngineInfo, Identity};
+use crate::engine::{EngineImage, EngineInfo, Identity, LogPiece, LogRange};
 use crate::spec::types::{Container, HttpProbe, Target, Timing, Tls};
 
 /// Long enough that a busy machine does not reach it.
@@ -85,6 +85,9 @@ impl Engine for Scripted {
     }
     async fn exec(&self, _: &str, _: &[String], _: Duration) -> Result<Executed, Fault> {
         self.exec.clone()
+    }
+    fn logs(&self, _: &str, _: LogRange) -> impl Stream<Item = Result<LogPiece, Fault>> + use<> {
+        futures_util::stream::iter([Err(no())])
     }
     async fn image(&self, _: &str) -> Result<Option<EngineImage>, Fault> {
         Err(no())

@@ -1,6 +1,7 @@
-//! A container's spec hash: equal exactly if the engine would be told the same.
+//! A container's spec hash: equal exactly if the engine would be told the same. And a release's id: equal exactly
+//! if the same workload would run with the same images.
 //!
-//! It stands on the container's label; a daemon adopts what has the right one
+//! The hash stands on the container's label; a daemon adopts what has the right one
 //! and makes anew what has not. So it must depend on nothing but the arguments,
 //! and must stay what it is from one release of monopod to the next: a value
 //! that says nothing (null, false, an empty list) is left out, so that a new
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::types::{Container, Health, Healthcheck, Probe};
+use super::types::{Container, Health, Healthcheck, Probe, Workload};
 
 /// Fields that the engine is not told at creation.
 const NOT_TOLD: [&str; 3] = ["healthcheck", "stop_grace_period", "depends_on"];
@@ -21,15 +22,8 @@ const EMPTY_COUNTS: [&str; 2] = ["entrypoint", "command"];
 
 /// Hash of all that the engine is told when it makes the container: 32 hexadecimal digits.
 pub fn spec_hash(container: &Container, workload: &str) -> String {
-    let mut fields: BTreeMap<String, Value> = BTreeMap::new();
-    // Every field is a plain value with string keys: serialising cannot fail.
-    if let Ok(Value::Object(object)) = serde_json::to_value(container) {
-        fields.extend(
-            object
-                .into_iter()
-                .filter(|(key, value)| !NOT_TOLD.contains(&key.as_str()) && says(key, value)),
-        );
-    }
+    let mut fields = said(container);
+    fields.retain(|key, _| !NOT_TOLD.contains(&key.as_str()));
     fields.insert("workload".to_owned(), workload.into());
     // The notify socket is mounted at creation, whoever listens.
     if let Healthcheck::Own(Health {
@@ -43,11 +37,45 @@ pub fn spec_hash(container: &Container, workload: &str) -> String {
     for (key, value) in &fields {
         canonical(&mut text, key, value);
     }
-    let digest = Sha256::digest(text.as_bytes());
-    digest[..16]
+    digest(&text, 32)
+}
+
+/// The release id of a workload with the images of its containers, in the workload's order: 12 hexadecimal digits.
+///
+/// All that is said of a container counts, its health question too.
+pub fn release_id(workload: &Workload, images: &[String]) -> String {
+    let mut text = String::new();
+    canonical(&mut text, "name", &workload.name.as_str().into());
+    for container in &workload.containers {
+        for (key, value) in &said(container) {
+            canonical(&mut text, key, value);
+        }
+    }
+    for image in images {
+        canonical(&mut text, "image_id", &image.as_str().into());
+    }
+    digest(&text, 12)
+}
+
+/// The fields that say something.
+fn said(container: &Container) -> BTreeMap<String, Value> {
+    // Every field is a plain value with string keys: serialising cannot fail.
+    match serde_json::to_value(container) {
+        Ok(Value::Object(object)) => object
+            .into_iter()
+            .filter(|(key, value)| says(key, value))
+            .collect(),
+        Ok(_) | Err(_) => BTreeMap::new(),
+    }
+}
+
+/// The first hexadecimal digits of a text's SHA-256.
+fn digest(text: &str, digits: usize) -> String {
+    Sha256::digest(text.as_bytes())
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 15])
         .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .take(digits)
         .collect()
 }
 
@@ -238,6 +266,40 @@ mod tests {
         }
         changed.healthcheck = own(Probe::Notify);
         assert_ne!(spec_hash(&changed, "w"), want, "its socket is mounted");
+    }
+
+    #[test]
+    fn a_release_is_its_workload_and_its_images() {
+        let workload = |containers: &[Container]| Workload {
+            name: "w".to_owned(),
+            containers: containers.to_vec(),
+        };
+        let (app, broker) = (container("app"), container("broker"));
+        let images = |ids: &[&str]| {
+            ids.iter()
+                .map(|id| format!("sha256:{id}"))
+                .collect::<Vec<_>>()
+        };
+        let mut probed = app.clone();
+        probed.healthcheck = own(Probe::Tcp(Target::Own(80)));
+        let mut patient = app.clone();
+        patient.stop_grace_period = Duration::from_secs(99);
+        let base = workload(&[app.clone(), broker.clone()]);
+        let mut renamed = base.clone();
+        renamed.name = "v".to_owned();
+        let table = [
+            (base.clone(), images(&["a", "b"])),
+            (base.clone(), images(&["a", "c"])),
+            (base.clone(), images(&["b", "a"])),
+            (renamed, images(&["a", "b"])),
+            (workload(&[app]), images(&["a"])),
+            (workload(&[probed, broker.clone()]), images(&["a", "b"])),
+            (workload(&[patient, broker]), images(&["a", "b"])),
+        ];
+        let ids: BTreeSet<_> = table.iter().map(|(w, i)| release_id(w, i)).collect();
+        assert_eq!(ids.len(), table.len(), "each of them is another release");
+        assert!(ids.iter().all(|id| id.len() == 12), "{ids:?}");
+        assert_eq!(release_id(&base, &images(&["a", "b"])), "d6bdcf1f155e");
     }
 
     #[test]

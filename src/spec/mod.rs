@@ -55,7 +55,7 @@ mod url;
 #[cfg(test)]
 mod tests;
 
-pub use hash::spec_hash;
+pub use hash::{release_id, spec_hash};
 
 /// A valid file, and what its author should hear all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,17 +13,20 @@ use super::names;
 use super::read;
 use super::slice;
 use super::tree::{Item, Table};
-use super::types::{Node, Ready};
+use super::types::{Escalation, Node, Ready};
 
 const TABLES: [&str; 5] = ["engine", "store", "escalation", "systemd", "slice"];
-const ESCALATION: [&str; 7] = [
+const ESCALATION: [&str; 10] = [
     "restarts",
     "recreates",
     "withholds",
     "backoff_base",
     "backoff_max",
     "stable",
+    "engine_after",
+    "engine_restarts",
     "reboot",
+    "reboots_per_day",
 ];
 
 /// Delays of the ladder: above what a loop could tell apart, below what an owner would wait for.
@@ -128,13 +131,18 @@ fn escalation(cx: &mut Cx, node: &mut Node, table: &Table) {
             continue;
         }
         let count = match name {
-            "restarts" => Some(&mut escalation.restarts),
-            "recreates" => Some(&mut escalation.recreates),
-            "withholds" => Some(&mut escalation.withholds),
+            "restarts" => Some((&mut escalation.restarts, 1000)),
+            "recreates" => Some((&mut escalation.recreates, 1000)),
+            "withholds" => Some((&mut escalation.withholds, 1000)),
+            "engine_restarts" => Some((&mut escalation.engine_restarts, 1000)),
+            "reboots_per_day" => {
+                let most = Escalation::MOST_REBOOTS;
+                Some((&mut escalation.reboots_per_day, most))
+            }
             _ => None,
         };
-        if let Some(count) = count {
-            if let Some(value) = read::small_integer(cx, item, name, 0..=1000) {
+        if let Some((count, most)) = count {
+            if let Some(value) = read::small_integer(cx, item, name, 0..=most) {
                 *count = value;
             }
             continue;
@@ -143,6 +151,7 @@ fn escalation(cx: &mut Cx, node: &mut Node, table: &Table) {
             "backoff_base" => &mut escalation.backoff_base,
             "backoff_max" => &mut escalation.backoff_max,
             "stable" => &mut escalation.stable,
+            "engine_after" => &mut escalation.engine_after,
             _ => {
                 read::unknown_key(cx, key, "[escalation]", &ESCALATION);
                 continue;

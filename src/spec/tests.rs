@@ -1593,7 +1593,10 @@ fn node_files() {
         backoff_base = "500ms"
         backoff_max = "1m"
         stable = "1h"
+        engine_after = "5m"
+        engine_restarts = 1
         reboot = true
+        reboots_per_day = 24
         [systemd]
         ready = "running"
         [slice]
@@ -1618,7 +1621,10 @@ fn node_files() {
             backoff_base: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
             stable: Duration::from_secs(3600),
+            engine_after: Duration::from_secs(300),
+            engine_restarts: 1,
             reboot: true,
+            reboots_per_day: 24,
         },
         ready: Ready::Running,
         slice: Slice {
@@ -1660,6 +1666,16 @@ fn bad_node_files() {
             "[escalation]\nrestarts = -1",
             "`restarts` is -1",
             "0 to 1000",
+        ),
+        (
+            "[escalation]\nreboots_per_day = 25",
+            "`reboots_per_day` is 25",
+            "0 to 24",
+        ),
+        (
+            "[escalation]\nreboot = 1",
+            "`reboot` must be true or false",
+            "",
         ),
         (
             "[escalation]\nrestart = 1",

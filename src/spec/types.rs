@@ -458,8 +458,21 @@ pub struct Escalation {
     pub backoff_max: Duration,
     /// Healthy for so long refills every budget. 10 min.
     pub stable: Duration,
+    /// Silence of an engine that is needed, before its unit is restarted. 2 min, as a slow node's engine
+    /// takes up to 90 s to start.
+    pub engine_after: Duration,
+    /// Restarts of the engine's unit before the next rung; an engine that was well for `stable` has all of
+    /// them again. 3.
+    pub engine_restarts: u32,
     /// Whether the node may be rebooted when all else failed. No.
     pub reboot: bool,
+    /// Reboots within 24 hours of uptime before the safe state. 3, at most [`Escalation::MOST_REBOOTS`].
+    pub reboots_per_day: u32,
+}
+
+impl Escalation {
+    /// Most reboots a day that a node file may allow.
+    pub const MOST_REBOOTS: u32 = 24;
 }
 
 impl Default for Escalation {
@@ -471,7 +484,10 @@ impl Default for Escalation {
             backoff_base: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
             stable: Duration::from_secs(600),
+            engine_after: Duration::from_secs(120),
+            engine_restarts: 3,
             reboot: false,
+            reboots_per_day: 3,
         }
     }
 }

@@ -1,25 +1,32 @@
-//! The daemon's side of the bus: `org.monopod.Supervisor1`.
+//! The daemon's side of the bus: `org.monopod.Supervisor1`, and an object for each container.
 //!
-//! It carries requests to the daemon's loop and answers back, and sends a
-//! signal when the published status changes. It must never answer a request
-//! itself, never poll, and never take the daemon down with the bus.
+//! It carries requests to the daemon's loop and answers back, tells of each
+//! transition, and sends signals when the published status changes. It must
+//! never answer a request itself, never poll, and never take the daemon down
+//! with the bus.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
-use zbus::message::{Header, Message};
-use zbus::names::ErrorName;
+use zbus::fdo::ObjectManager;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, DBusError, connection, fdo, interface};
+use zbus::{Connection, connection, fdo};
 
 use super::BusAddress;
+use crate::core::api::Report;
+use crate::daemon::Status;
+
+mod guard;
+mod objects;
+
+use objects::{Containers, Supervisor};
 
 /// The name that the daemon owns; the interface has the same.
 pub const NAME: &str = "org.monopod.Supervisor1";
-/// The one object.
+/// The supervisor's object; those of the containers are below it.
 pub const PATH: &str = "/org/monopod/Supervisor1";
 /// What our own error names begin with.
 pub const ERRORS: &str = "org.monopod.Error";
@@ -83,19 +90,22 @@ pub enum BusError {
 
 /// Serves on the bus for as long as the daemon lives, across the bus's own restarts.
 ///
-/// Drop the future to leave the bus. While there is a bus, it sleeps until something is asked or
-/// the status changes; without one it looks again after 5 s, and less and less often, down to once
-/// a minute. `state` is the status as JSON; a change is signalled at most each 200 ms.
+/// Drop the future to leave the bus. While there is a bus, it sleeps until something is asked, the
+/// status changes or a transition is reported; without one it looks again after 5 s, and less and
+/// less often, down to once a minute. A change of `state` is signalled at most each 200 ms, each of
+/// the `transitions` at once; those from a time without a bus are not told later.
 ///
 /// Returns only if the name is taken: then this daemon must not run.
 pub async fn run(
     address: &BusAddress,
-    state: watch::Receiver<Arc<str>>,
+    state: watch::Receiver<Arc<Status>>,
+    mut transitions: mpsc::Receiver<Report>,
     requests: mpsc::Sender<Request>,
 ) -> BusError {
     let mut wait = RETRY;
     let mut told = false;
     loop {
+        while transitions.try_recv().is_ok() {}
         // Taken before anyone can ask, so that whoever was told this hears of the next.
         let told_first = Arc::clone(&state.borrow());
         match serve(address, state.clone(), requests.clone()).await {
@@ -103,7 +113,7 @@ pub async fn run(
                 if told {
                     info!("the bus is back");
                 }
-                publish(&connection, state.clone(), told_first).await;
+                publish(&connection, state.clone(), told_first, &mut transitions).await;
                 warn!("the bus is gone; the containers are supervised without it");
                 (wait, told) = (RETRY, true);
             }
@@ -120,18 +130,23 @@ pub async fn run(
     }
 }
 
-/// Connects, serves the object and owns the name, once. It is served until the connection is dropped.
+/// Connects, serves the objects and owns the name, once. They are served until the connection is dropped.
 ///
 /// # Errors
 ///
 /// [`BusError::NameTaken`] tells that another daemon runs; the rest may pass.
 pub async fn serve(
     address: &BusAddress,
-    state: watch::Receiver<Arc<str>>,
+    state: watch::Receiver<Arc<Status>>,
     requests: mpsc::Sender<Request>,
 ) -> Result<Connection, BusError> {
-    let attempt = connection::Builder::address(address.as_str())
-        .serve_at(PATH, Supervisor { state, requests })
+    let mut builder = connection::Builder::address(address.as_str());
+    for (path, container) in objects::containers(&state) {
+        builder = builder.serve_at(path, container);
+    }
+    let attempt = builder
+        .serve_at(PATH, Supervisor::new(state, requests))
+        .serve_at(PATH, ObjectManager)
         .name(NAME)
         // Two daemons on one node: neither may push the other out.
         .allow_name_replacements(false)
@@ -153,182 +168,43 @@ pub async fn serve(
     })
 }
 
-/// Signals the status's changes since `sent` until the connection ends.
+/// Signals the transitions, and the status's changes since `sent`, until the connection ends.
 async fn publish(
     connection: &Connection,
-    mut state: watch::Receiver<Arc<str>>,
-    mut sent: Arc<str>,
+    mut state: watch::Receiver<Arc<Status>>,
+    mut sent: Arc<Status>,
+    transitions: &mut mpsc::Receiver<Report>,
 ) {
+    let mut containers = Containers::new(&sent);
+    let mut changed = true;
+    let mut next = Instant::now();
     loop {
-        let now = Arc::clone(&state.borrow_and_update());
-        if now != sent {
-            // A signal that cannot be sent tells of the connection's end, which the select sees.
-            if let Ok(emitter) = SignalEmitter::new(connection, PATH) {
-                let _ = Supervisor::status_changed(&emitter, &now).await;
-            }
-            sent = now;
-            tokio::select! {
-                () = connection.closed() => return,
-                () = sleep(PACE) => continue,
+        if changed && Instant::now() >= next {
+            changed = false;
+            let now = Arc::clone(&state.borrow_and_update());
+            if now != sent {
+                // A signal that cannot be sent tells of the connection's end, which the select sees.
+                let _ = containers.follow(connection, &state, &sent, &now).await;
+                let _ = objects::changed(connection, &sent, &now).await;
+                sent = now;
+                next = Instant::now() + PACE;
             }
         }
         tokio::select! {
             () = connection.closed() => return,
-            changed = state.changed() => if changed.is_err() {
-                // The daemon is about to end and drops this future.
-                return connection.closed().await;
+            Some(report) = transitions.recv() => {
+                if let Ok(emitter) = SignalEmitter::new(connection, PATH) {
+                    let _ = objects::transition(&emitter, &report).await;
+                }
             }
+            news = state.changed(), if !changed => {
+                if news.is_err() {
+                    // The daemon is about to end and drops this future.
+                    return connection.closed().await;
+                }
+                changed = true;
+            }
+            () = sleep_until(next), if changed => {}
         }
-    }
-}
-
-/// The object on the bus.
-struct Supervisor {
-    state: watch::Receiver<Arc<str>>,
-    requests: mpsc::Sender<Request>,
-}
-
-impl Supervisor {
-    /// Puts a request to the daemon and waits for the answer.
-    async fn put<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        if self.requests.send(request(reply)).await.is_err() {
-            return Err(ending().into());
-        }
-        match answer.await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(ending().into()),
-        }
-    }
-}
-
-#[interface(name = "org.monopod.Supervisor1", introspection_docs = false)]
-impl Supervisor {
-    /// The status as JSON.
-    fn get_status(&self) -> String {
-        self.state.borrow().to_string()
-    }
-
-    /// What a reload would do, as JSON.
-    async fn plan(
-        &self,
-        #[zbus(connection)] connection: &Connection,
-        #[zbus(header)] header: Header<'_>,
-    ) -> Result<String, Refusal> {
-        only_root(connection, &header).await?;
-        self.put(Request::Plan).await
-    }
-
-    /// Restarts the container `name`, or all of them if it is empty.
-    async fn restart(
-        &self,
-        name: &str,
-        #[zbus(connection)] connection: &Connection,
-        #[zbus(header)] header: Header<'_>,
-    ) -> Result<(), Refusal> {
-        only_root(connection, &header).await?;
-        let name = (!name.is_empty()).then(|| name.to_owned());
-        self.put(|reply| Request::Restart(name, reply)).await
-    }
-
-    /// Reads the files again.
-    async fn reload(
-        &self,
-        #[zbus(connection)] connection: &Connection,
-        #[zbus(header)] header: Header<'_>,
-    ) -> Result<(), Refusal> {
-        only_root(connection, &header).await?;
-        self.put(Request::Reload).await
-    }
-
-    /// Says that the store has new images.
-    async fn store_changed(
-        &self,
-        #[zbus(connection)] connection: &Connection,
-        #[zbus(header)] header: Header<'_>,
-    ) -> Result<(), Refusal> {
-        only_root(connection, &header).await?;
-        match self.requests.send(Request::StoreChanged).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(ending().into()),
-        }
-    }
-
-    /// The daemon's version.
-    #[zbus(property(emits_changed_signal = "const"))]
-    #[expect(clippy::unused_self, reason = "properties are methods")]
-    fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
-    }
-
-    /// The status changed; as JSON.
-    #[zbus(signal)]
-    async fn status_changed(emitter: &SignalEmitter<'_>, status: &str) -> zbus::Result<()>;
-}
-
-/// The answer to whoever asks too late.
-fn ending() -> RequestError {
-    RequestError::Failed("the daemon is ending".to_owned())
-}
-
-/// Lets root and the daemon's own user through.
-///
-/// The bus's policy says the same; this holds where the policy was not installed.
-async fn only_root(connection: &Connection, header: &Header<'_>) -> Result<(), Refusal> {
-    const BUS: &str = "org.freedesktop.DBus";
-    let denied = |text: &str| Refusal {
-        name: "org.freedesktop.DBus.Error.AccessDenied",
-        text: text.to_owned(),
-    };
-    let Some(sender) = header.sender() else {
-        return Err(denied("the caller has no name on the bus"));
-    };
-    let user = connection
-        .call_method(
-            Some(BUS),
-            "/org/freedesktop/DBus",
-            Some(BUS),
-            "GetConnectionUnixUser",
-            &sender.as_str(),
-        )
-        .await
-        .and_then(|reply| reply.body().deserialize::<u32>());
-    match user {
-        Ok(0) => Ok(()),
-        Ok(uid) if uid == nix::unistd::geteuid().as_raw() => Ok(()),
-        Ok(_) => Err(denied("only root may ask this")),
-        Err(_) => Err(denied("the bus does not say who asks")),
-    }
-}
-
-/// A refusal as the bus has it: a name and a text.
-#[derive(Debug)]
-struct Refusal {
-    name: &'static str,
-    text: String,
-}
-
-impl From<RequestError> for Refusal {
-    fn from(error: RequestError) -> Self {
-        let (name, text) = match error {
-            RequestError::Invalid(text) => ("org.monopod.Error.Invalid", text),
-            RequestError::NotFound(text) => ("org.monopod.Error.NotFound", text),
-            RequestError::Failed(text) => ("org.monopod.Error.Failed", text),
-        };
-        Self { name, text }
-    }
-}
-
-impl DBusError for Refusal {
-    fn create_reply(&self, call: &Header<'_>) -> zbus::Result<Message> {
-        Message::error(call, self.name()).build(&self.text)
-    }
-
-    fn name(&self) -> ErrorName<'_> {
-        ErrorName::from_static_str_unchecked(self.name)
-    }
-
-    fn description(&self) -> Option<&str> {
-        Some(&self.text)
     }
 }

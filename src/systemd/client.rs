@@ -90,6 +90,15 @@ trait Supervisor {
     fn version(&self) -> zbus::Result<String>;
     #[zbus(signal)]
     fn status_changed(&self, status: &str) -> zbus::Result<()>;
+    #[cfg(test)]
+    #[zbus(signal)]
+    fn transition(
+        &self,
+        kind: &str,
+        container: &str,
+        text: &str,
+        message_id: &str,
+    ) -> zbus::Result<()>;
 }
 
 /// A line to the daemon.

@@ -81,52 +81,132 @@ fn is_stream(stream: Option<&str>, file: impl AsFd) -> bool {
         .is_ok_and(|stat| device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
 }
 
+/// What a transition happened in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scene<'a> {
+    /// The workload's name.
+    pub workload: &'a str,
+    /// The release id, if it is known.
+    pub release: Option<&'a str>,
+}
+
 /// Logs a transition, at the level and with the `MESSAGE_ID` of its kind.
-pub fn report(report: &Report) {
-    let (level, id) = entry(report.kind);
+pub fn report(report: &Report, scene: Scene<'_>) {
+    let (level, _, id) = entry(report.kind);
     let container = report.role.as_ref().map(crate::spec::types::Role::as_str);
     let text = report.text.as_str();
     // A field that is None is not sent at all. The journal's layer takes the names as they are.
+    macro_rules! log {
+        ($at:ident) => {
+            $at!(
+                MESSAGE_ID = id,
+                MONOPOD_CONTAINER = container,
+                MONOPOD_WORKLOAD = scene.workload,
+                MONOPOD_RELEASE = scene.release,
+                "{text}"
+            )
+        };
+    }
     if level == Level::ERROR {
-        error!(MESSAGE_ID = id, MONOPOD_CONTAINER = container, "{text}");
+        log!(error);
     } else if level == Level::WARN {
-        warn!(MESSAGE_ID = id, MONOPOD_CONTAINER = container, "{text}");
+        log!(warn);
     } else {
-        info!(MESSAGE_ID = id, MONOPOD_CONTAINER = container, "{text}");
+        log!(info);
     }
 }
 
 /// The `MESSAGE_ID` of a kind of transition: 128 bits, lower-case hex. It never changes.
 pub fn message_id(kind: ReportKind) -> &'static str {
+    entry(kind).2
+}
+
+/// A kind of transition as programs read it: `watchdog-withheld`. It never changes.
+pub fn kind(kind: ReportKind) -> &'static str {
     entry(kind).1
 }
 
-/// The table. A transition is a warning if someone should look at it one day, and an error if
+/// The table: level, word, `MESSAGE_ID`; `units/monopod.catalog` has a text for each. A transition is a warning if someone should look at it one day, and an error if
 /// monopod cannot mend it alone.
-fn entry(kind: ReportKind) -> (Level, &'static str) {
+fn entry(kind: ReportKind) -> (Level, &'static str, &'static str) {
     use ReportKind as K;
     match kind {
-        K::Adopted => (Level::INFO, "98abb731cef04b64986d77289cc64703"),
-        K::Created => (Level::INFO, "0728ea88c86b44e59c405bb30afde658"),
-        K::Started => (Level::INFO, "fe95a44e4c5c480ea338a329970a7c27"),
-        K::Exited => (Level::INFO, "85c165e78c644c26babf4b32eeeb7bd5"),
-        K::Healthy => (Level::INFO, "c931f4e1bd114412a3e847def2b16809"),
-        K::Unhealthy => (Level::WARN, "0c864a9878ac4ada9ac0272b3b7f6c93"),
-        K::Unknown => (Level::WARN, "a2cf10322f844483abfb76c53aca1694"),
-        K::Restarting => (Level::WARN, "6942fbd93cba4bc3b2ddcea75ec02ee0"),
-        K::Recreating => (Level::WARN, "78399016da6a4ecca918e3ec35df080d"),
-        K::Removed => (Level::INFO, "362b6a91d946452f95e77a821b3044ca"),
-        K::ImageMissing => (Level::ERROR, "727b2fc62e954f7d8595c6dfb6e4b47e"),
-        K::EngineSilent => (Level::ERROR, "e2e1d5baab3845cab74ecc65ff808478"),
-        K::EngineBack => (Level::INFO, "dc8029170e924687afdf81ba1fa0d11c"),
-        K::EngineRefused => (Level::ERROR, "358114abc3754cac9b4cf9001b00bec1"),
-        K::WatchdogWithheld => (Level::ERROR, "993a3c0221a6474aaf0b04f34e42d10e"),
-        K::SafeState => (Level::ERROR, "902c8994d3e64802ac236a4b93b4634e"),
-        K::Recovered => (Level::INFO, "b3b0bcc152eb408eadd3dbcdbda8b3d0"),
-        K::LedgerFailed => (Level::ERROR, "c45c21bab9564bd9841f385312ad0dde"),
-        K::Reloaded => (Level::INFO, "a7efb9c615e0494caabdb0f8c81a106b"),
-        K::RestartAsked => (Level::INFO, "8c0e77c2ef6f44a9b18836632b79bd79"),
-        K::Stopping => (Level::INFO, "7e19f76f3083432880a38fd6e9b6e0cc"),
+        K::Adopted => (Level::INFO, "adopted", "98abb731cef04b64986d77289cc64703"),
+        K::Created => (Level::INFO, "created", "0728ea88c86b44e59c405bb30afde658"),
+        K::Started => (Level::INFO, "started", "fe95a44e4c5c480ea338a329970a7c27"),
+        K::Exited => (Level::INFO, "exited", "85c165e78c644c26babf4b32eeeb7bd5"),
+        K::Healthy => (Level::INFO, "healthy", "c931f4e1bd114412a3e847def2b16809"),
+        K::Unhealthy => (Level::WARN, "unhealthy", "0c864a9878ac4ada9ac0272b3b7f6c93"),
+        K::Unknown => (Level::WARN, "unknown", "a2cf10322f844483abfb76c53aca1694"),
+        K::Restarting => (
+            Level::WARN,
+            "restarting",
+            "6942fbd93cba4bc3b2ddcea75ec02ee0",
+        ),
+        K::Recreating => (
+            Level::WARN,
+            "recreating",
+            "78399016da6a4ecca918e3ec35df080d",
+        ),
+        K::Removed => (Level::INFO, "removed", "362b6a91d946452f95e77a821b3044ca"),
+        K::ImageMissing => (
+            Level::ERROR,
+            "image-missing",
+            "727b2fc62e954f7d8595c6dfb6e4b47e",
+        ),
+        K::EngineSilent => (
+            Level::ERROR,
+            "engine-silent",
+            "e2e1d5baab3845cab74ecc65ff808478",
+        ),
+        K::EngineBack => (
+            Level::INFO,
+            "engine-back",
+            "dc8029170e924687afdf81ba1fa0d11c",
+        ),
+        K::EngineRestart => (
+            Level::ERROR,
+            "engine-restart",
+            "731753516fd54b19a6587d0e3cfa73e2",
+        ),
+        K::RebootAsked => (
+            Level::ERROR,
+            "reboot-asked",
+            "20b2cf5b231742aabe0219fdb0fd41f5",
+        ),
+        K::RescueFailed => (
+            Level::ERROR,
+            "rescue-failed",
+            "3d3c9cfd2d4b45b28f6b481d8f20a844",
+        ),
+        K::EngineRefused => (
+            Level::ERROR,
+            "engine-refused",
+            "358114abc3754cac9b4cf9001b00bec1",
+        ),
+        K::WatchdogWithheld => (
+            Level::ERROR,
+            "watchdog-withheld",
+            "993a3c0221a6474aaf0b04f34e42d10e",
+        ),
+        K::SafeState => (
+            Level::ERROR,
+            "safe-state",
+            "902c8994d3e64802ac236a4b93b4634e",
+        ),
+        K::Recovered => (Level::INFO, "recovered", "b3b0bcc152eb408eadd3dbcdbda8b3d0"),
+        K::LedgerFailed => (
+            Level::ERROR,
+            "ledger-failed",
+            "c45c21bab9564bd9841f385312ad0dde",
+        ),
+        K::Reloaded => (Level::INFO, "reloaded", "a7efb9c615e0494caabdb0f8c81a106b"),
+        K::RestartAsked => (
+            Level::INFO,
+            "restart-asked",
+            "8c0e77c2ef6f44a9b18836632b79bd79",
+        ),
+        K::Stopping => (Level::INFO, "stopping", "7e19f76f3083432880a38fd6e9b6e0cc"),
     }
 }
 
@@ -203,7 +283,7 @@ impl Line {
         // Writing to a String cannot fail.
         let _ = match field.name() {
             "message" => self.message.write_fmt(value),
-            "MESSAGE_ID" | "MONOPOD_CONTAINER" => Ok(()),
+            "MESSAGE_ID" | "MONOPOD_CONTAINER" | "MONOPOD_WORKLOAD" | "MONOPOD_RELEASE" => Ok(()),
             name => write!(self.fields, " {name}={value}"),
         };
     }
@@ -247,8 +327,11 @@ mod tests {
             K::ImageMissing => K::EngineSilent,
             K::EngineSilent => K::EngineBack,
             K::EngineBack => K::EngineRefused,
-            K::EngineRefused => K::WatchdogWithheld,
-            K::WatchdogWithheld => K::SafeState,
+            K::EngineRefused => K::EngineRestart,
+            K::EngineRestart => K::WatchdogWithheld,
+            K::WatchdogWithheld => K::RebootAsked,
+            K::RebootAsked => K::RescueFailed,
+            K::RescueFailed => K::SafeState,
             K::SafeState => K::Recovered,
             K::Recovered => K::LedgerFailed,
             K::LedgerFailed => K::Reloaded,
@@ -277,6 +360,76 @@ mod tests {
         }
     }
 
+    /// The catalog: each entry's ID with its text.
+    fn catalog() -> Vec<(&'static str, &'static str)> {
+        const CATALOG: &str = include_str!("../../units/monopod.catalog");
+        CATALOG
+            .split("\n-- ")
+            .skip(1)
+            .map(|entry| entry.split_once('\n').unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn every_kind_has_one_entry_in_the_catalog_and_every_entry_a_kind() {
+        let mut kinds: Vec<_> =
+            std::iter::successors(Some(ReportKind::Adopted), |kind| next(*kind))
+                .map(message_id)
+                .collect();
+        kinds.extend([Rescued::Engine, Rescued::Reboot, Rescued::Refused].map(Rescued::message_id));
+        let mut ids: Vec<_> = catalog().iter().map(|(id, _)| *id).collect();
+        kinds.sort_unstable();
+        ids.sort_unstable();
+        assert_eq!(ids, kinds);
+        for (id, text) in catalog() {
+            for head in ["Subject: ", "Defined-By: monopod\n", "Documentation: "] {
+                assert!(text.contains(head), "{id} has no {head}");
+            }
+            let (_, body) = text.split_once("\n\n").unwrap();
+            assert!(body.trim().contains("\n\n"), "{id} says what to do, too");
+            // A field that no message has would stay in the text as it is.
+            for field in text.split('@').skip(1).step_by(2) {
+                let known = ["MONOPOD_CONTAINER", "MONOPOD_WORKLOAD", "MONOPOD_RELEASE"];
+                assert!(known.contains(&field), "{id}: @{field}@");
+            }
+        }
+    }
+
+    #[test]
+    fn journalctl_takes_the_catalog() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("usr/lib/systemd/catalog");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(root.path().join("var/lib/systemd/catalog")).unwrap();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/units/monopod.catalog");
+        std::fs::copy(file, folder.join("monopod.catalog")).unwrap();
+        let journalctl = |what: &str| {
+            let output = Command::new("journalctl")
+                .arg(what)
+                .arg("--root")
+                .arg(root.path())
+                .output()
+                .expect("the package systemd is installed");
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{words}");
+            assert!(!words.contains("catalog:"), "{words}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        journalctl("--update-catalog");
+        let listed = journalctl("--list-catalog");
+        for (id, text) in catalog() {
+            let subject = text
+                .lines()
+                .next()
+                .unwrap()
+                .strip_prefix("Subject: ")
+                .unwrap();
+            let line = format!("{id} monopod: {subject}");
+            assert!(listed.lines().any(|one| one == line), "{line}\n{listed}");
+        }
+        assert_eq!(listed.lines().count(), catalog().len());
+    }
+
     #[test]
     fn the_journal_is_known_by_device_and_inode() {
         let file = tempfile::tempfile().unwrap();
@@ -303,18 +456,31 @@ mod tests {
 
     const AGAIN: &str = "MONOPOD_TEST_JOURNAL";
 
+    fn scene(release: Option<&str>) -> Scene<'_> {
+        Scene {
+            workload: "gateway",
+            release,
+        }
+    }
+
     /// Says the same three things wherever they go.
     fn speak() {
-        report(&Report {
-            role: Some(Role::new("app")),
-            kind: ReportKind::Unhealthy,
-            text: "app is unhealthy: 503\nPRIORITY=0".to_owned(),
-        });
-        report(&Report {
-            role: None,
-            kind: ReportKind::Stopping,
-            text: "stopping".to_owned(),
-        });
+        report(
+            &Report {
+                role: Some(Role::new("app")),
+                kind: ReportKind::Unhealthy,
+                text: "app is unhealthy: 503\nPRIORITY=0".to_owned(),
+            },
+            scene(Some("0123456789ab")),
+        );
+        report(
+            &Report {
+                role: None,
+                kind: ReportKind::Stopping,
+                text: "stopping".to_owned(),
+            },
+            scene(None),
+        );
         tracing::debug!("not shown");
         tracing::error!(attempt = 3, reason = "x", "odd");
     }
@@ -412,6 +578,11 @@ mod tests {
             Some(message_id(ReportKind::Stopping))
         );
         assert_eq!(field(2, "MONOPOD_CONTAINER"), None);
+        assert_eq!(field(1, "MONOPOD_WORKLOAD"), Some("gateway"));
+        assert_eq!(field(1, "MONOPOD_RELEASE"), Some("0123456789ab"));
+        assert_eq!(field(2, "MONOPOD_WORKLOAD"), Some("gateway"));
+        assert_eq!(field(2, "MONOPOD_RELEASE"), None);
+        assert_eq!(field(3, "MONOPOD_WORKLOAD"), None);
         assert_eq!(field(3, "PRIORITY"), Some("3"));
         assert_eq!(field(3, "ATTEMPT"), Some("3"));
         assert_eq!(field(3, "MESSAGE_ID"), None);

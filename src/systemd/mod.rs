@@ -44,7 +44,7 @@ impl fmt::Display for BusAddress {
 }
 
 #[cfg(test)]
-mod testbus;
+pub(crate) mod testbus;
 
 #[cfg(test)]
 mod units;

@@ -9,7 +9,7 @@ use tokio::task::LocalSet;
 use super::BusAddress;
 
 /// A `dbus-daemon` in a folder of its own, which ends with this value.
-pub(super) struct TestBus {
+pub(crate) struct TestBus {
     daemon: Child,
     address: BusAddress,
     dir: tempfile::TempDir,
@@ -17,7 +17,7 @@ pub(super) struct TestBus {
 
 impl TestBus {
     /// A bus that lets everybody do everything.
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with_policy(
             "<policy context=\"default\"><allow own=\"*\"/><allow user=\"*\"/>\
              <allow send_destination=\"*\"/><allow receive_sender=\"*\"/></policy>",
@@ -25,7 +25,7 @@ impl TestBus {
     }
 
     /// A bus with the given `<policy>` elements (or others).
-    pub(super) fn with_policy(policy: &str) -> Self {
+    pub(crate) fn with_policy(policy: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // Other users shall reach it.
         std::fs::set_permissions(
@@ -51,18 +51,18 @@ impl TestBus {
         }
     }
 
-    pub(super) fn address(&self) -> &BusAddress {
+    pub(crate) fn address(&self) -> &BusAddress {
         &self.address
     }
 
     /// Ends the bus.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.daemon.kill().unwrap();
         self.daemon.wait().unwrap();
     }
 
     /// A new bus at the old address.
-    pub(super) fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.daemon = launch(&self.dir.path().join("bus.conf"));
     }
 }
@@ -95,7 +95,7 @@ fn launch(config: &Path) -> Child {
 }
 
 /// Runs a test's future as the daemon runs its own.
-pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

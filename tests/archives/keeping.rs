@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use monopod::image::{Preloaded, StoreError, preload, write_load_stream};
+use monopod::image::{
+    PreloadState, Preloaded, StoreError, preload, preload_survey, write_load_stream,
+};
 
 use crate::build::{Dialect, Image, Place, gzip, image, layer, oci, options, pack, sha};
 
@@ -297,4 +299,44 @@ fn each_preloaded_archive_is_read_once() {
             .iter()
             .all(|(_, imported)| imported.layers_added == 0)
     );
+}
+
+#[test]
+fn a_survey_says_what_the_next_run_would_read() {
+    let place = Place::new();
+    let folder = place.path("preload");
+    let survey = || {
+        let found = preload_survey(&folder, &place.store.preload_record()).unwrap();
+        let states: Vec<_> = found
+            .into_iter()
+            .map(|(path, state)| {
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                let state = match state {
+                    PreloadState::New => "new",
+                    PreloadState::Imported => "imported",
+                    PreloadState::Refused(_) => "refused",
+                };
+                (name, state)
+            })
+            .collect();
+        states
+    };
+    assert_eq!(survey(), []);
+    fs::create_dir(&folder).unwrap();
+    let [one, other] = two();
+    let bytes = pack(Dialect::Docker20, std::slice::from_ref(&one));
+    fs::write(folder.join("1.tar"), bytes).unwrap();
+    fs::write(folder.join("2.tar"), "not at all").unwrap();
+    oci(std::slice::from_ref(&other), |layer| gzip(layer)).write(&folder.join("layout"));
+    let named = |states: [&'static str; 3]| {
+        let names = ["1.tar", "2.tar", "layout"].map(str::to_owned);
+        names.into_iter().zip(states).collect::<Vec<_>>()
+    };
+    let before = place.snapshot();
+    assert_eq!(survey(), named(["new", "new", "new"]));
+    assert_eq!(place.snapshot(), before, "nothing is written");
+    run(&place);
+    assert_eq!(survey(), named(["imported", "refused", "imported"]));
+    fs::write(folder.join("2.tar"), "not yet").unwrap();
+    assert_eq!(survey(), named(["imported", "new", "imported"]));
 }

@@ -138,6 +138,30 @@ fn a_daemon_does_not_begin_with_wrong_files() {
 }
 
 #[test]
+fn a_daemon_leaves_a_newer_ledger_alone() {
+    let newer = "monopod-ledger 1000 0000\n{}\n";
+    let outcome = Monopod::new(&["daemon"])
+        .file(
+            "etc/monopod/workload.toml",
+            "name = \"w\"\n[containers.app]\nimage = \"example/app:1\"\n",
+        )
+        .file("var/lib/monopod/ledger", newer)
+        .run();
+    // The unit does not start it again for that.
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("a newer monopod wrote it"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(
+        !outcome.stderr.contains("supervising"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
 fn a_root_has_one_daemon() {
     let second = Monopod::new(&["daemon"]).file(
         "etc/monopod/workload.toml",

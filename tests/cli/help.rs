@@ -2,8 +2,8 @@
 
 use crate::support::Monopod;
 
-const VERBS: [&str; 7] = [
-    "check", "plan", "status", "restart", "import", "images", "daemon",
+const VERBS: [&str; 9] = [
+    "check", "plan", "status", "logs", "restart", "import", "images", "doctor", "daemon",
 ];
 
 #[test]

@@ -5,9 +5,11 @@
 mod bus;
 mod check;
 mod daemon;
+mod doctor;
 mod help;
 mod images;
 mod import;
+mod logs;
 mod privileged;
 mod status;
 mod support;

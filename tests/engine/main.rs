@@ -4,9 +4,11 @@
 
 mod create;
 mod daemon;
+mod doctor;
 mod exec;
 mod feed;
 mod lifecycle;
+mod logs;
 mod node;
 mod scripted;
 mod silence;

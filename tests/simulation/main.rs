@@ -7,6 +7,8 @@ mod node;
 
 use std::time::Duration;
 
+use monopod::core::ladder::Rung;
+use monopod::core::ledger::Durable;
 use node::{Blow, Node};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -49,6 +51,10 @@ fn blow() -> impl Strategy<Value = Blow> {
         2 => (0..4u8).prop_map(Blow::Reload),
         2 => Just(Blow::DaemonRestart),
         1 => Just(Blow::NoPidfd),
+        3 => Just(Blow::EngineStuck),
+        3 => (0..3000u64, 1..60u64, any::<bool>()).prop_map(|(early, span, waits)| Blow::EngineRestarts(early, span, waits)),
+        1 => (1..3000u64).prop_map(Blow::NobodyHelps),
+        1 => any::<bool>().prop_map(Blow::Reboots),
     ]
 }
 
@@ -192,4 +198,112 @@ fn a_hopeless_workload_ends_in_the_safe_state_and_recovers_when_it_is_mended() {
     assert_eq!(said("kind: Recovered"), 1);
     node.well().expect("it is well again");
     assert_eq!(node.writes, 3, "two withholdings and one refill");
+}
+
+/// A node on which reboots are allowed has an even seed.
+const ALLOWED: u64 = 4;
+const FORBIDDEN: u64 = 3;
+
+fn hours(count: u64) -> Duration {
+    Duration::from_secs(count * 3600)
+}
+
+fn count(node: &Node, word: &str) -> usize {
+    node.story.iter().filter(|line| line.contains(word)).count()
+}
+
+#[test]
+fn the_node_is_rebooted_if_that_is_allowed_and_no_more_often_than_that() {
+    // Neither power cuts nor days of waiting in the safe state bring a reboot back.
+    let days = 3 * 24 * 3600 * 1000;
+    let blows = [
+        (60_000, Blow::CrashLoop(1, 500, 1_000_000)),
+        (4 * 3600 * 1000, Blow::PowerCut),
+        (days, Blow::PowerCut),
+        (4 * 3600 * 1000, Blow::DaemonRestart),
+    ];
+    for (seed, reboots) in [(ALLOWED, 2), (FORBIDDEN, 0)] {
+        let mut node = Node::new(seed, &[], &blows);
+        node.telling = true;
+        let end = node.last_blow() + hours(4);
+        node.run_until(end).expect("nothing breaks");
+        assert_eq!(node.reboots.len(), reboots);
+        assert_eq!(count(&node, "systemd: watchdog or start timeout"), 2);
+        assert!(node.rung() == Some(Rung::SafeState), "seed {seed}");
+        // Mended, the workload is stable in minutes, and a day later the ledger is as on the first day.
+        node.mend();
+        node.run_until(end + hours(2)).expect("nothing breaks");
+        node.well().expect("it is well");
+        node.run_until(end + hours(30)).expect("nothing breaks");
+        assert_eq!(node.on_disk(), Durable::default());
+    }
+}
+
+#[test]
+fn an_engine_that_hangs_is_restarted() {
+    for seed in [ALLOWED, FORBIDDEN] {
+        let blows = [(60_000, Blow::EngineStuck), (1000, Blow::Kill(0))];
+        let mut node = Node::new(seed, &[], &blows);
+        node.telling = true;
+        node.run_until(hours(1)).expect("nothing breaks");
+        node.well().expect("it is well");
+        assert_eq!(node.engine_restarts, 1);
+        assert_eq!(node.writes, 0, "no upper rung was needed");
+        assert_eq!(count(&node, "systemd: watchdog or start timeout"), 0);
+    }
+}
+
+#[test]
+fn an_engine_that_hangs_and_is_not_needed_is_left_alone() {
+    let blows = [(60_000, Blow::EngineStuck)];
+    let mut node = Node::new(ALLOWED, &[], &blows);
+    node.run_until(hours(2)).expect("nothing breaks");
+    assert_eq!((node.engine_restarts, node.writes), (0, 0));
+}
+
+#[test]
+fn without_anyone_who_helps_the_rungs_are_stepped_over() {
+    let blows = [
+        (60_000, Blow::NobodyHelps(1_000_000)),
+        (1000, Blow::EngineStuck),
+        (1000, Blow::Kill(0)),
+    ];
+    let mut node = Node::new(ALLOWED, &[], &blows);
+    node.telling = true;
+    node.run_until(hours(1)).expect("nothing breaks");
+    assert_eq!(node.rung(), Some(Rung::SafeState));
+    assert_eq!(count(&node, "systemd: watchdog or start timeout"), 2);
+    assert_eq!(node.reboots.len(), 1, "asked for once and not again");
+    node.mend();
+    node.run_until(hours(2)).expect("nothing breaks");
+    node.well().expect("it is well");
+}
+
+#[test]
+fn what_ends_with_the_engine_has_not_failed() {
+    for waits in [false, true] {
+        for early in [0, 50, 1000, 3000] {
+            for span in [2, 10, 30] {
+                let blows = [
+                    (60_000, Blow::EngineRestarts(early, span, waits)),
+                    (120_000, Blow::EngineRestarts(early, span, waits)),
+                ];
+                let mut node = Node::new(FORBIDDEN, &[], &blows);
+                node.telling = true;
+                let name = format!("{early} ms, {span} s, waits: {waits}");
+                for nth in 0..2 {
+                    let gone = Duration::from_secs(90 + nth * 120) + Duration::from_millis(early);
+                    // It is asked at most every ten seconds whether it is back.
+                    let back = gone + Duration::from_secs(span + 13);
+                    node.run_until(back + Duration::from_secs(10))
+                        .expect("nothing breaks");
+                    if let Err(why) = node.well() {
+                        panic!("{name}: {why}\n{}", node.story.join("\n"));
+                    }
+                    let strikes = node.strikes();
+                    assert_eq!(strikes, 0, "{name}: {}", node.story.join("\n"));
+                }
+            }
+        }
+    }
 }

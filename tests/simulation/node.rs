@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use monopod::core::api::{
-    Action, Answer, Call, Desired, Event, Fault, Notify, OpId, Outcome, Parting, ReportKind,
-    Running, Seen, SeenState,
+    Action, Answer, Call, Desired, Event, Fault, Notify, OpId, Outcome, Parting, Policy,
+    ReportKind, Rescue, Running, Seen, SeenState,
 };
 use monopod::core::ladder::Rung;
 use monopod::core::ledger::{self, Durable, Volatile};
@@ -75,6 +75,15 @@ pub enum Blow {
     Reload(u8),
     /// The daemon is told to leave, and started anew.
     DaemonRestart,
+    /// The engine answers nothing until its unit is restarted or the node reboots.
+    EngineStuck,
+    /// The engine is restarted and takes the containers along: they end this long (ms) before it goes, and it
+    /// comes back after so long (s). Who asks meanwhile is refused, or waits until it is back.
+    EngineRestarts(u64, u64, bool),
+    /// Nobody takes requests for help for so long (s).
+    NobodyHelps(u64),
+    /// The files are read again, and allow reboots or not.
+    Reboots(bool),
     /// There is no pidfd for the processes that start from now on.
     NoPidfd,
 }
@@ -108,6 +117,10 @@ enum Due {
     Watchdog(u64),
     /// systemd starts the daemon.
     Boot,
+    /// The engine goes for so long, with the containers.
+    EngineGoes(Duration, bool),
+    /// The node goes down and comes up again.
+    Reboot,
 }
 
 /// A node, and the record of what happened on it.
@@ -129,6 +142,15 @@ pub struct Node {
     probes_lost: BTreeMap<Role, u32>,
     hangs_until: Duration,
     hang_takes_effect: bool,
+    stuck: bool,
+    /// The engine's socket takes calls, and they are answered from then on.
+    waits_until: Duration,
+    unhelped_until: Duration,
+    /// Nobody has taken the last request to restart the engine.
+    unhelped: bool,
+    reboot_allowed: bool,
+    /// When the node booted, and for the how manyth time.
+    booted: (Duration, u32),
     refusals: u32,
     confused: u32,
     lacks: u32,
@@ -164,6 +186,10 @@ pub struct Node {
     pub telling: bool,
     /// Durable writes.
     pub writes: u32,
+    /// When reboots were asked for and done.
+    pub reboots: Vec<Duration>,
+    /// How often the engine's unit was restarted for us.
+    pub engine_restarts: u32,
     /// How often the daemon took an event.
     pub steps: u64,
 }
@@ -178,6 +204,9 @@ fn escalation() -> Escalation {
         recreates: 2,
         withholds: 2,
         stable: Duration::from_secs(300),
+        engine_after: Duration::from_secs(60),
+        engine_restarts: 2,
+        reboots_per_day: 2,
         ..Escalation::default()
     }
 }
@@ -247,6 +276,12 @@ impl Node {
             probes_lost: BTreeMap::new(),
             hangs_until: Duration::ZERO,
             hang_takes_effect: false,
+            stuck: false,
+            waits_until: Duration::ZERO,
+            unhelped_until: Duration::ZERO,
+            unhelped: false,
+            reboot_allowed: seed.is_multiple_of(2),
+            booted: (Duration::ZERO, 1),
             refusals: 0,
             confused: 0,
             lacks: 0,
@@ -274,6 +309,8 @@ impl Node {
             story: Vec::new(),
             telling: false,
             writes: 0,
+            reboots: Vec::new(),
+            engine_restarts: 0,
             steps: 0,
         };
         node.containers.push(Container {
@@ -343,6 +380,8 @@ impl Node {
                 | Blow::Unaskable(_, span)
                 | Blow::EngineHangs(span, _)
                 | Blow::EngineBlind(span)
+                | Blow::EngineRestarts(_, span, _)
+                | Blow::NobodyHelps(span)
                 | Blow::ImageGone(span)
                 | Blow::DiskFull(span) => Duration::from_secs(*span),
                 _ => Duration::ZERO,
@@ -359,7 +398,7 @@ impl Node {
                 .daemon
                 .as_ref()
                 .and_then(Supervisor::deadline)
-                .map(|time| time.0);
+                .map(|time| self.booted.0 + time.0);
             let next = match (next_due, deadline) {
                 (Some(due), Some(deadline)) => due.min(deadline),
                 (Some(at), None) | (None, Some(at)) => at,
@@ -390,12 +429,24 @@ impl Node {
     /// Whatever was wrong with the engine and the containers is over.
     pub fn mend(&mut self) {
         self.loops.clear();
+        self.stuck = false;
         self.refusals = 0;
         self.confused = 0;
         self.lacks = 0;
         self.answers_lost = 0;
         self.disk_slow = Duration::ZERO;
         self.latency = 20;
+    }
+
+    /// Where the ladder stands.
+    pub fn rung(&self) -> Option<Rung> {
+        self.daemon.as_ref().map(Supervisor::rung)
+    }
+
+    /// The containers' failures that count.
+    pub fn strikes(&self) -> u32 {
+        let records = self.run.containers.values();
+        records.map(|record| record.strikes).sum()
     }
 
     /// Everything that should run runs and is healthy, and the ladder is not used up.
@@ -511,6 +562,14 @@ impl Node {
                 Ok(())
             }
             Due::Boot => self.boot(),
+            Due::EngineGoes(span, waits) => {
+                self.engine_goes(span, waits);
+                Ok(())
+            }
+            Due::Reboot => {
+                self.reboot();
+                Ok(())
+            }
         }
     }
 
@@ -529,10 +588,11 @@ impl Node {
             Some(text) => ledger::decode(text).map_err(|error| format!("torn ledger: {error}"))?,
         };
         let config = Config {
-            escalation: escalation(),
+            escalation: self.policy().escalation,
             ready: Ready::Healthy,
             watchdog: Some(WATCHDOG),
             seed: self.seed.wrapping_add(self.generation),
+            boot: self.booted.1.to_string(),
         };
         let generation = self.generation;
         self.tell(|| format!("daemon {generation} starts; ledger {durable:?}"));
@@ -541,7 +601,7 @@ impl Node {
             workload(self.variant),
             durable,
             self.run.clone(),
-            Time(self.now),
+            self.uptime(),
         );
         self.daemon = Some(daemon);
         self.at(
@@ -587,7 +647,7 @@ impl Node {
         }
         self.steps += 1;
         self.learn(&event);
-        let actions = daemon.step(Time(self.now), event);
+        let actions = daemon.step(self.uptime(), event);
         self.daemon = Some(daemon);
         for action in actions {
             self.tell(|| format!("  -> {action:?}"));
@@ -672,6 +732,7 @@ impl Node {
                 }
             }
             Action::Persist(durable) => {
+                self.spending(&durable)?;
                 let result = if self.now < self.disk_full_until {
                     Err("no space left on device".to_owned())
                 } else {
@@ -683,6 +744,7 @@ impl Node {
                 self.at(at, Due::Deliver(self.generation, Event::Persisted(result)));
             }
             Action::Record(volatile) => self.run = volatile,
+            Action::Rescue(rescue, _) => self.help(rescue)?,
             Action::Notify(Notify::Ready) => {
                 self.ready = true;
                 self.fed = self.now;
@@ -705,6 +767,128 @@ impl Node {
             Action::Exit => self.exit()?,
         }
         Ok(())
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            escalation: Escalation {
+                reboot: self.reboot_allowed,
+                ..escalation()
+            },
+            ready: Ready::Healthy,
+        }
+    }
+
+    fn uptime(&self) -> Time {
+        Time(self.now.saturating_sub(self.booted.0))
+    }
+
+    /// The ledger on disk.
+    pub fn on_disk(&self) -> Durable {
+        let text = self.disk.as_ref();
+        text.and_then(|text| ledger::decode(text).ok())
+            .unwrap_or_default()
+    }
+
+    /// The upper rungs are used only when the engine's own has been.
+    fn spending(&self, durable: &Durable) -> Result<(), String> {
+        let before = self.on_disk();
+        let more =
+            durable.withheld > before.withheld || durable.reboots.count() > before.reboots.count();
+        let Some(view) = self.daemon.as_ref().map(Supervisor::view) else {
+            return Ok(());
+        };
+        let tried = view.engine_restarts >= escalation().engine_restarts || self.unhelped;
+        if more && view.engine_silent && !tried {
+            return Err("an upper rung is used before the engine was restarted".to_owned());
+        }
+        if durable.reboots.count() > before.reboots.count()
+            && durable.withheld < escalation().withholds
+        {
+            return Err("a reboot comes before the watchdog was withheld".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What root's units do with a request.
+    fn help(&mut self, rescue: Rescue) -> Result<(), String> {
+        let taken = self.now >= self.unhelped_until;
+        let result = if taken {
+            Ok(())
+        } else {
+            Err("nobody has taken it".to_owned())
+        };
+        let at = self.now + Duration::from_secs(if taken { 1 } else { 30 });
+        self.at(
+            at,
+            Due::Deliver(self.generation, Event::Rescued(rescue, result)),
+        );
+        match rescue {
+            Rescue::Engine => {
+                if !self
+                    .daemon
+                    .as_ref()
+                    .is_some_and(|daemon| daemon.view().engine_silent)
+                {
+                    return Err("the engine is restarted although it answers".to_owned());
+                }
+                self.unhelped = !taken;
+                if taken {
+                    self.engine_restarts += 1;
+                    self.at(at, Due::EngineGoes(Duration::from_secs(20), false));
+                }
+            }
+            Rescue::Reboot => {
+                if !self.reboot_allowed {
+                    return Err("a reboot is asked for, and none is allowed".to_owned());
+                }
+                if self.on_disk().reboots.is_empty() {
+                    return Err("a reboot is asked for before it is in the ledger".to_owned());
+                }
+                self.reboots.push(self.now);
+                let day = self.now.saturating_sub(Duration::from_secs(86_400));
+                let lately = self.reboots.iter().filter(|at| **at >= day).count();
+                if lately > escalation().reboots_per_day as usize {
+                    return Err(format!("{lately} reboots in a day: {:?}", self.reboots));
+                }
+                if taken {
+                    self.at(self.now + Duration::from_secs(10), Due::Reboot);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_all(&mut self) {
+        for which in 0..roles().len() {
+            if let Some((id, pid)) = self.process_of(which) {
+                self.end(&id, pid, 137);
+            }
+        }
+    }
+
+    fn engine_goes(&mut self, span: Duration, waits: bool) {
+        self.stuck = false;
+        self.end_all();
+        if waits {
+            self.waits_until = self.now + span;
+        } else {
+            self.hangs_until = self.now + span;
+            self.hang_takes_effect = false;
+        }
+    }
+
+    fn reboot(&mut self) {
+        for container in &mut self.containers {
+            if !container.stranger && matches!(container.state, SeenState::Running(_)) {
+                container.state = SeenState::Exited { code: 255 };
+            }
+        }
+        self.run = Volatile::default();
+        self.stuck = false;
+        self.due.retain(|_, due| matches!(due, Due::Blow(_)));
+        self.booted = (self.now, self.booted.1 + 1);
+        self.crash(Duration::from_secs(20));
     }
 
     /// Whatever is broken, a daemon that turns in circles wears out journal and flash.
@@ -857,7 +1041,15 @@ impl Node {
     }
 
     fn effect(&mut self, generation: u64, op: OpId, call: &Call) {
-        let result = if self.now < self.hangs_until {
+        if self.now < self.waits_until && !self.stuck {
+            self.troubled = self.waits_until;
+            let at = self.waits_until + Duration::from_millis(1);
+            self.at(at, Due::Effect(generation, op, call.clone()));
+            return;
+        }
+        let result = if self.stuck {
+            Err(Fault::NoAnswer("timed out".to_owned()))
+        } else if self.now < self.hangs_until {
             // Nobody hears the answer; whether the engine does it all the same is its own affair.
             if self.hang_takes_effect {
                 let at = self.hangs_until;
@@ -884,6 +1076,7 @@ impl Node {
                 self.obey(call)
             }
         };
+        self.unhelped &= result.is_err() || self.now < self.blind_until;
         if result.is_err() || self.now < self.blind_until {
             self.troubled = self.now;
         }
@@ -1112,15 +1305,18 @@ impl Node {
             }
             Blow::EngineSlow(latency) => self.latency = latency,
             Blow::DaemonKilled(after) => self.kill_after = Some(after),
-            Blow::PowerCut => {
-                for container in &mut self.containers {
-                    if !container.stranger && matches!(container.state, SeenState::Running(_)) {
-                        container.state = SeenState::Exited { code: 255 };
-                    }
-                }
-                self.run = Volatile::default();
-                self.due.retain(|_, due| matches!(due, Due::Blow(_)));
-                self.crash(Duration::from_secs(20));
+            Blow::PowerCut => self.reboot(),
+            Blow::EngineStuck => self.stuck = true,
+            Blow::EngineRestarts(early, span, waits) => {
+                self.end_all();
+                let goes = Due::EngineGoes(Duration::from_secs(span), waits);
+                self.at(self.now + Duration::from_millis(early), goes);
+            }
+            Blow::NobodyHelps(span) => self.unhelped_until = until(span),
+            Blow::Reboots(allowed) => {
+                self.reboot_allowed = allowed;
+                let event = Event::Configured(self.policy());
+                return self.deliver(self.generation, event);
             }
             Blow::ImageGone(span) => {
                 self.image_gone_until = until(span);

@@ -8,6 +8,8 @@
 //! reason changes nothing. It never waits, never fails and never looks at a clock.
 //! What is under way ends in an event, or in its own deadline if no event comes.
 
+mod asked;
+mod engine;
 mod follow;
 mod outcome;
 mod rungs;
@@ -27,8 +29,8 @@ use crate::core::api::{Action, Call, Desired, Event, Notify, OpId, Parting, Repo
 use crate::core::backoff::Jitter;
 use crate::core::container::{Course, Image, Kind, Machine, Pending, Want, Watch, Why, patience};
 use crate::core::health::Verdict;
-use crate::core::ladder::Ladder;
-use crate::core::ledger::{Durable, Record, Volatile};
+use crate::core::ladder::{Ladder, Spending};
+use crate::core::ledger::{Durable, EngineRecord, Volatile};
 use crate::core::time::Time;
 use crate::spec::types::{Escalation, Ready, Role};
 
@@ -43,17 +45,33 @@ pub struct Config {
     pub watchdog: Option<Duration>,
     /// Where jitter comes from.
     pub seed: u64,
+    /// Names this boot of the node (`/proc/sys/kernel/random/boot_id`).
+    pub boot: String,
 }
 
-/// How the engine has answered lately.
-#[derive(Clone, Debug, Default)]
+/// How the engine has answered lately, and what has been done about it.
+#[derive(Clone, Debug)]
 struct EngineLine {
     /// Attempts in a row without an answer.
     silent: u32,
-    /// When the first of them was made.
+    /// When the first of them was made; while it answers, since when it does.
     since: Time,
     /// No call before this time.
     hold: Time,
+    /// Restarts of its unit, on record.
+    used: EngineRecord,
+    rescuing: Rescuing,
+}
+
+/// What has become of the last request to restart the engine's unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rescuing {
+    /// Nothing is asked for, or it was taken.
+    Nothing,
+    /// Whether it is taken will be known by this time.
+    Asked { by: Time },
+    /// Nobody took it: until the engine answers again there is no such rung.
+    Vain,
 }
 
 /// Whether the first look at what the engine has is done.
@@ -64,18 +82,25 @@ enum Survey {
     Done,
 }
 
-/// What the durable ledger is being written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is being written to the durable ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Writing {
     Nothing,
-    /// One more withholding; given up at this time.
-    Withhold {
+    Under {
+        durable: Durable,
+        purpose: Purpose,
+        /// When it is given up.
         by: Time,
     },
-    /// A full budget; given up at this time.
-    Reset {
-        by: Time,
-    },
+}
+
+/// What the durable ledger is being written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// This rung is used next.
+    Rung(Spending),
+    /// Nothing is spent by it.
+    Refill,
 }
 
 /// Whether archives of the preload folder may still bring an image.
@@ -84,9 +109,6 @@ enum Preload {
     Running,
     Done,
 }
-
-/// How long the end may take beyond the containers' grace periods.
-const LAST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The daemon's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +135,8 @@ pub struct Supervisor {
     recorded: Volatile,
     preload: Preload,
     parting: Option<End>,
+    /// Why the files that were read last are not in force.
+    refused: Option<String>,
     /// READY=1 has been sent.
     ready: bool,
     fed: Option<Time>,
@@ -142,8 +166,7 @@ impl Supervisor {
                     .unwrap_or_default();
                 if volatile.withholding {
                     // Being started anew was the ladder's last answer: its first rungs are tried again.
-                    record.strikes = 0;
-                    record.quick = 0;
+                    record.clear();
                     record.hold = now;
                 }
                 // A record of another boot counts from another zero.
@@ -151,13 +174,25 @@ impl Supervisor {
                 Machine::new(desired.role.clone(), Want::Run(desired), record, now)
             })
             .collect();
+        let mut used = volatile.engine.clone();
+        used.hold = used.hold.min(now + engine::ENGINE_STARTS);
+        let durable = Durable {
+            reboots: durable.reboots.in_boot(&config.boot),
+            ..durable
+        };
         Self {
             jitter: Jitter::new(config.seed),
             config,
             now,
             machines,
             survey: Survey::Due,
-            engine: EngineLine::default(),
+            engine: EngineLine {
+                silent: 0,
+                since: now,
+                hold: now,
+                used,
+                rescuing: Rescuing::Nothing,
+            },
             ladder: Ladder::Climbing,
             durable,
             writing: Writing::Nothing,
@@ -165,6 +200,7 @@ impl Supervisor {
             recorded: volatile,
             preload: Preload::Running,
             parting: None,
+            refused: None,
             ready: false,
             fed: None,
             extended: None,
@@ -193,17 +229,12 @@ impl Supervisor {
             Survey::Due | Survey::Done => None,
             Survey::Asked { expires, .. } => Some(expires),
         };
-        let writing = match self.writing {
-            Writing::Nothing => None,
-            Writing::Withhold { by } | Writing::Reset { by } => Some(by),
-        };
         let end = self.parting.map(|end| end.by);
         [
             survey,
-            writing,
             end,
-            Some(self.engine.hold),
-            Some(self.write_at),
+            self.engine_deadline(),
+            self.rung_deadline(),
             self.notify_deadline(),
             self.stable_deadline(),
         ]
@@ -244,6 +275,9 @@ impl Supervisor {
                 self.look_for_images();
             }
             Event::Reload(desired) => self.reload(desired),
+            Event::Configured(policy) => self.configured(policy),
+            Event::ReloadRefused(why) => self.refused = Some(why),
+            Event::Rescued(rescue, result) => self.rescued(rescue, result),
             Event::Restart(role) => self.restart_asked(role.as_ref()),
             Event::Terminate(parting) => self.terminate(parting),
         }
@@ -342,95 +376,6 @@ impl Supervisor {
         }
     }
 
-    fn reload(&mut self, desired: Vec<Desired>) {
-        let now = self.now;
-        for machine in &mut self.machines {
-            if !desired.iter().any(|desired| desired.role == machine.role) {
-                machine.want = Want::Gone;
-                machine.record.hold = now;
-            }
-        }
-        for desired in desired {
-            match self
-                .machines
-                .iter()
-                .position(|machine| machine.role == desired.role && machine.desired().is_some())
-            {
-                Some(index) => {
-                    // The image that is on its way may be another one than is needed now.
-                    self.abandon(index, &[Kind::Image]);
-                    self.machines[index].change(desired, now);
-                }
-                None => self.machines.push(Machine::new(
-                    desired.role.clone(),
-                    Want::Run(desired),
-                    Record::default(),
-                    now,
-                )),
-            }
-        }
-        self.ladder = Ladder::Climbing;
-        self.report(
-            None,
-            ReportKind::Reloaded,
-            "the files were read again and are in force".to_owned(),
-        );
-    }
-
-    fn restart_asked(&mut self, role: Option<&Role>) {
-        let now = self.now;
-        let mut asked = Vec::new();
-        for machine in &mut self.machines {
-            if machine.desired().is_some() && role.is_none_or(|role| *role == machine.role) {
-                machine.course = Course::Restart(Why::Asked);
-                // Root's hand is a new beginning.
-                machine.record.strikes = 0;
-                machine.record.quick = 0;
-                machine.record.hold = now;
-                asked.push(machine.role.clone());
-            }
-        }
-        if !asked.is_empty() {
-            self.ladder = Ladder::Climbing;
-        }
-        for role in asked {
-            self.report(
-                Some(&role),
-                ReportKind::RestartAsked,
-                format!("{role}: a restart was asked for"),
-            );
-        }
-    }
-
-    fn terminate(&mut self, parting: Parting) {
-        if self.stopping() {
-            return;
-        }
-        let graces: Duration = self
-            .all_wanted()
-            .filter_map(Machine::desired)
-            .map(|desired| desired.grace)
-            .sum();
-        let by = self.now + graces + LAST_PATIENCE;
-        self.parting = Some(End { parting, by });
-        self.notify(Notify::Stopping);
-        let text = match parting {
-            Parting::Leave => "monopod ends; the containers run on",
-            Parting::Stop => "monopod ends and stops the containers",
-        };
-        self.report(None, ReportKind::Stopping, text.to_owned());
-        // Whatever delays or occupies an attempt does not delay the end.
-        for index in 0..self.machines.len() {
-            self.machines[index].record.hold = self.now;
-            self.abandon(index, &[Kind::Image, Kind::Look]);
-        }
-        self.engine = EngineLine {
-            silent: 0,
-            since: self.now,
-            hold: self.now,
-        };
-    }
-
     /// The daemon ends and takes the containers with it.
     fn stopping(&self) -> bool {
         self.parting.is_some_and(|end| end.parting == Parting::Stop)
@@ -448,24 +393,13 @@ impl Supervisor {
     }
 }
 
-impl Machine {
-    /// Takes over another spec; what it means for the container follows from its hash.
-    fn change(&mut self, desired: Desired, now: Time) {
-        self.want = Want::Run(desired);
-        self.image = Image::Unchecked;
-        self.record.strikes = 0;
-        self.record.quick = 0;
-        self.record.hold = now;
-        self.trouble = None;
-        let question = self.found().cloned().map(|found| self.question(&found));
-        if let (Some(question), Some(alive)) = (question, self.alive_mut()) {
-            alive.tracker.ask_differently(question, now);
-        }
-    }
-}
-
 /// For how long a machine's verdict has been Healthy.
 fn healthy_for(machine: &Machine, now: Time) -> Option<Duration> {
     let tracker = &machine.alive()?.tracker;
     (tracker.verdict() == Verdict::Healthy).then(|| now - tracker.since())
+}
+
+/// For how long a machine has been Healthy without anything having failed.
+fn calm_for(machine: &Machine, now: Time) -> Option<Duration> {
+    healthy_for(machine, now).map(|span| span.min(now - machine.record.hold))
 }

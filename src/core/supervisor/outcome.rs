@@ -64,7 +64,13 @@ impl Supervisor {
         };
         match result {
             Ok(outcome) => {
+                let late = self.machines[index].confirmed_late(pending.kind, self.now);
                 self.succeeded(index, pending.kind, outcome);
+                if late {
+                    for machine in &mut self.machines {
+                        machine.excuse(self.now);
+                    }
+                }
                 // An answer that the kernel knows to be wrong is none.
                 let wrong = matches!(self.machines[index].phase, Phase::Dead { looks, .. } if looks > LOOKS);
                 if !(wrong && pending.kind == Kind::Look) {
@@ -314,9 +320,17 @@ impl Supervisor {
             }
             Ended::ByItself { healthy_for } => {
                 self.machines[index].trouble = Some(format!("{ENDED}{how}"));
-                let text = format!("{role}: {ENDED}{how}");
+                let excused = self.ends_with_engine(index);
+                let with = if excused {
+                    " together with the engine"
+                } else {
+                    ""
+                };
+                let text = format!("{role}: {ENDED}{how}{with}");
                 self.report(Some(&role), ReportKind::Exited, text);
-                self.strike(index, healthy_for);
+                if !excused {
+                    self.strike(index, healthy_for);
+                }
             }
         }
     }
@@ -326,6 +340,7 @@ impl Supervisor {
         let policy = self.config.escalation.clone();
         let now = self.now;
         let machine = &mut self.machines[index];
+        machine.before_failure(now);
         let record = &mut machine.record;
         record.strikes = record.strikes.saturating_add(1);
         record.quick = if healthy_for.is_some_and(|span| span >= CALM) {

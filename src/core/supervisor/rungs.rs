@@ -1,76 +1,144 @@
-//! The line to the engine, and the rungs above the containers' own: what is written before they are used.
+//! The rungs above the containers' own, and what is written before one of them is used.
 
 use std::time::Duration;
 
-use super::{EngineLine, Supervisor, Writing};
-use crate::core::api::ReportKind;
-use crate::core::ladder::Ladder;
+use super::{Purpose, Supervisor, Writing, calm_for};
+use crate::core::api::{Action, ReportKind, Rescue};
+use crate::core::container::{Machine, Want};
+use crate::core::health::Verdict;
+use crate::core::ladder::{Answered, Ladder, Spending, answer};
 use crate::core::ledger::Durable;
-
-/// Longest delay between two attempts to reach an engine that does not answer.
-const ASK_ENGINE: Duration = Duration::from_secs(10);
+use crate::core::time::Time;
 
 /// How long after a failed write of the ledger the next one is tried.
 const WRITE_AGAIN: Duration = Duration::from_secs(600);
 
+/// How long a write of the ledger may take. A medium that takes longer is failing.
+const WRITE_BY: Duration = Duration::from_secs(60);
+
+/// How long a node has to go down once its reboot was asked for; other units may need their time.
+const REBOOTS: Duration = Duration::from_secs(300);
+
 impl Supervisor {
-    pub(super) fn engine_answers(&mut self) {
-        if self.engine.silent > 0 {
-            self.engine = EngineLine {
-                silent: 0,
-                since: self.now,
-                hold: self.now,
-            };
-            self.report(
-                None,
-                ReportKind::EngineBack,
-                "the engine answers again".to_owned(),
-            );
+    pub(super) fn climb(&mut self) {
+        if self.parting.is_some() {
+            return;
+        }
+        let now = self.now;
+        match (&self.ladder, self.spent()) {
+            // The engine's own rung comes first, and it is bounded.
+            (Ladder::Climbing, Some(why)) if !self.engine_in_hand() => {
+                if self.writing == Writing::Nothing {
+                    self.next_rung(&why);
+                }
+            }
+            (Ladder::Recording(_) | Ladder::Withholding { .. }, _) if self.relieved() => {
+                self.ladder = Ladder::Climbing;
+                self.recovered();
+            }
+            (Ladder::Withholding { since }, why) => {
+                let patience = self.config.watchdog.unwrap_or_default().saturating_mul(3);
+                if now - *since >= patience {
+                    let why = why.unwrap_or_else(|| "the workload is not well".to_owned());
+                    self.enter_safe_state(&format!("{why}, and systemd has not acted"));
+                }
+            }
+            (Ladder::Rebooting { since }, _) if now - *since >= REBOOTS => {
+                self.reboot_failed("the node is still up");
+            }
+            (Ladder::Safe { .. }, None) if self.at_foot() => {
+                self.ladder = Ladder::Climbing;
+                self.recovered();
+            }
+            (
+                Ladder::Climbing
+                | Ladder::Recording(_)
+                | Ladder::Rebooting { .. }
+                | Ladder::Safe { .. },
+                _,
+            ) => {}
         }
     }
 
-    /// An attempt went without an answer. Calls that were under way at the same time count as one.
-    pub(super) fn engine_silent(&mut self, text: &str) {
-        if self.engine.silent == 0 {
-            self.engine.since = self.now;
-            let text =
-                format!("the engine does not answer ({text}); nothing is concluded from that");
-            self.report(None, ReportKind::EngineSilent, text);
-        } else if self.now < self.engine.hold {
+    /// The containers' rungs and the engine's are used up.
+    fn next_rung(&mut self, why: &str) {
+        let policy = &self.config.escalation;
+        let mut durable = self.durable.clone();
+        let spending = if self.config.watchdog.is_some() && durable.withheld < policy.withholds {
+            durable.withheld = durable.withheld.saturating_add(1);
+            Spending::Withholding
+        } else if policy.reboot && durable.reboots.count() < policy.reboots_per_day {
+            durable.reboots = durable.reboots.one_more(&self.config.boot, self.now);
+            Spending::Reboot
+        } else {
+            self.enter_safe_state(why);
+            return;
+        };
+        self.ladder = Ladder::Recording(spending);
+        self.write(durable, Purpose::Rung(spending));
+    }
+
+    fn write(&mut self, durable: Durable, purpose: Purpose) {
+        self.actions.push(Action::Persist(durable.clone()));
+        self.writing = Writing::Under {
+            durable,
+            purpose,
+            by: self.now + WRITE_BY,
+        };
+    }
+
+    /// Brings what is on disk up to date: budgets are refilled once the workload is stable, and time goes
+    /// on for the reboots that count. Nothing is written if nothing is spent.
+    pub(super) fn refill(&mut self) {
+        if self.writing != Writing::Nothing || self.now < self.write_at {
             return;
         }
-        self.engine.silent = self.engine.silent.saturating_add(1);
-        let base = self.config.escalation.backoff_base;
-        // To ask costs little, and a workload may wait for the answer.
-        let delay = self
-            .jitter
-            .delay(self.engine.silent.saturating_add(1), base, ASK_ENGINE);
-        self.engine.hold = self.now + delay;
+        let stable = self.config.escalation.stable;
+        let stable = self.all_wanted().all(|machine| {
+            machine.record.strikes == 0
+                && calm_for(machine, self.now).is_some_and(|span| span >= stable)
+        });
+        let mut durable = self.durable.clone();
+        let per_day = self.config.escalation.reboots_per_day;
+        if (durable.reboots.due(per_day)).is_some_and(|due| due <= self.now) {
+            durable.reboots = durable.reboots.at(self.now);
+        }
+        if stable {
+            durable.withheld = 0;
+            durable.reboots = durable.reboots.without_past();
+        }
+        if durable != self.durable {
+            self.write(durable, Purpose::Refill);
+        }
     }
 
     /// The ledger is on disk, or is not.
     pub(super) fn persisted(&mut self, result: Result<(), String>) {
         let writing = std::mem::replace(&mut self.writing, Writing::Nothing);
-        let now = self.now;
-        match (writing, result) {
-            (Writing::Nothing, _) => {}
-            (Writing::Withhold { .. }, Ok(())) => {
-                self.durable = Durable {
-                    withheld: self.durable.withheld.saturating_add(1),
-                };
-                if self.ladder == Ladder::Recording {
-                    self.withhold();
+        let Writing::Under {
+            durable, purpose, ..
+        } = writing
+        else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                self.durable = durable;
+                match purpose {
+                    Purpose::Rung(spending) if self.ladder == Ladder::Recording(spending) => {
+                        match spending {
+                            Spending::Withholding => self.withhold(),
+                            Spending::Reboot => self.reboot(),
+                        }
+                    }
+                    Purpose::Rung(_) | Purpose::Refill => {}
                 }
             }
-            (Writing::Reset { .. }, Ok(())) => self.durable = Durable::default(),
-            (writing, Err(text)) => {
-                self.write_at = now + WRITE_AGAIN;
-                self.report(
-                    None,
-                    ReportKind::LedgerFailed,
-                    format!("the ledger cannot be written: {text}"),
-                );
-                if matches!(writing, Writing::Withhold { .. }) && self.ladder == Ladder::Recording {
+            Err(text) => {
+                self.write_at = self.now + WRITE_AGAIN;
+                let text = format!("the ledger cannot be written: {text}");
+                self.report(None, ReportKind::LedgerFailed, text);
+                if matches!(self.ladder, Ladder::Recording(_)) {
                     // A rung whose budget cannot be kept would have none.
                     self.enter_safe_state("the ledger cannot be written");
                 }
@@ -87,12 +155,124 @@ impl Supervisor {
         self.report(None, ReportKind::WatchdogWithheld, text);
     }
 
-    pub(super) fn enter_safe_state(&mut self, why: &str) {
+    fn reboot(&mut self) {
+        let why = self
+            .spent()
+            .unwrap_or_else(|| "the workload is not well".to_owned());
+        if !self.config.escalation.reboot {
+            // The files have changed while the ledger was written.
+            self.enter_safe_state(&why);
+            return;
+        }
+        self.ladder = Ladder::Rebooting { since: self.now };
+        let text = format!(
+            "{why}: the node is rebooted ({} of {} within 24 hours of uptime)",
+            self.durable.reboots.count(),
+            self.config.escalation.reboots_per_day
+        );
+        self.report(None, ReportKind::RebootAsked, text.clone());
+        self.actions.push(Action::Rescue(Rescue::Reboot, text));
+    }
+
+    /// What came of a request for help.
+    pub(super) fn rescued(&mut self, rescue: Rescue, result: Result<(), String>) {
+        match (rescue, result) {
+            (Rescue::Engine, result) => self.engine_rescued(result),
+            // Whoever took it may still be refused by systemd: that shows in time.
+            (Rescue::Reboot, Ok(())) => {}
+            (Rescue::Reboot, Err(text)) => self.reboot_failed(&text),
+        }
+    }
+
+    fn reboot_failed(&mut self, why: &str) {
+        if matches!(self.ladder, Ladder::Rebooting { .. }) {
+            let text = format!("the node is not rebooted: {why}");
+            self.report(None, ReportKind::RescueFailed, text.clone());
+            self.enter_safe_state(&text);
+        }
+    }
+
+    fn enter_safe_state(&mut self, why: &str) {
         self.ladder = Ladder::Safe { since: self.now };
         let text = format!(
             "safe state: {why}; monopod stays up and keeps asking. Look at `monopod status`, mend the cause, \
              then `monopod restart`"
         );
         self.report(None, ReportKind::SafeState, text);
+    }
+
+    fn recovered(&mut self) {
+        self.report(
+            None,
+            ReportKind::Recovered,
+            "the workload is well again; the watchdog is fed".to_owned(),
+        );
+    }
+
+    /// The containers' own rungs, or the engine's, are used up somewhere, and that hurts.
+    fn spent(&self) -> Option<String> {
+        let container = self
+            .machines
+            .iter()
+            .filter(|machine| self.is_spent(machine))
+            .find_map(|machine| match machine.want {
+                Want::Gone => Some(format!(
+                    "the old container of {} cannot be removed",
+                    machine.role
+                )),
+                Want::Run(_) if machine.verdict() == Verdict::Unhealthy => {
+                    Some(format!("{} does not become healthy", machine.role))
+                }
+                Want::Run(_) => None,
+            });
+        container.or_else(|| {
+            self.engine_lost()
+                .then(|| "the engine does not answer".to_owned())
+        })
+    }
+
+    /// Nothing hurts any more. To be starting, or not to know, is not that.
+    fn relieved(&self) -> bool {
+        let hurts = |machine: &Machine| {
+            self.is_spent(machine)
+                && (machine.want == Want::Gone || machine.verdict() != Verdict::Healthy)
+        };
+        !self.machines.iter().any(hurts) && !self.engine_lost()
+    }
+
+    fn at_foot(&self) -> bool {
+        self.engine.silent == 0
+            && self
+                .all_wanted()
+                .all(|machine| machine.record.strikes == 0 && machine.verdict() == Verdict::Healthy)
+    }
+
+    fn is_spent(&self, machine: &Machine) -> bool {
+        let strikes = machine.own_strikes();
+        strikes > 0 && answer(strikes, &self.config.escalation) == Answered::Spent
+    }
+
+    /// When a rung's patience ends, or something is to be written.
+    pub(super) fn rung_deadline(&self) -> Option<Time> {
+        let rung = match self.ladder {
+            Ladder::Rebooting { since } => Some(since + REBOOTS),
+            Ladder::Climbing
+            | Ladder::Recording(_)
+            | Ladder::Withholding { .. }
+            | Ladder::Safe { .. } => None,
+        };
+        let writing = match self.writing {
+            Writing::Nothing => (self.durable.reboots)
+                .due(self.config.escalation.reboots_per_day)
+                .map(|due| due.max(self.write_at)),
+            Writing::Under { by, .. } => Some(by),
+        };
+        let settled = self.machines.iter().filter_map(Machine::settled_at);
+        [rung, writing, Some(self.write_at)]
+            .into_iter()
+            .flatten()
+            .chain(settled)
+            .filter(|time| *time > self.now)
+            .min()
     }
 }

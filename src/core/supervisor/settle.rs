@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Preload, Supervisor, Survey, Writing, healthy_for};
+use super::{Preload, Supervisor, Survey, Writing, calm_for};
 use crate::core::api::{Action, Call, Notify, Parting, ReportKind};
 use crate::core::container::{Course, Image, Machine, Phase, Want, Why, World};
 use crate::core::health::Verdict;
-use crate::core::ladder::{Answered, Ladder, answer};
-use crate::core::ledger::{Durable, Volatile};
+use crate::core::ladder::Ladder;
+use crate::core::ledger::Volatile;
 use crate::core::time::Time;
 use crate::spec::types::{Condition, Ready, Role};
 
@@ -16,13 +16,6 @@ const EXTEND_EVERY: Duration = Duration::from_secs(10);
 
 /// How much more time it is asked for.
 const EXTEND_BY: Duration = Duration::from_secs(30);
-
-/// How long an engine that is needed may be silent before that counts as a rung used up. A slow
-/// node's engine takes a minute or two to start.
-const ENGINE_PATIENCE: Duration = Duration::from_secs(300);
-
-/// How long a write of the ledger may take. A medium that takes longer is failing.
-const WRITE_BY: Duration = Duration::from_secs(60);
 
 /// At the end, so many attempts without an answer are enough.
 const LAST_ATTEMPTS: u32 = 4;
@@ -38,6 +31,8 @@ impl Supervisor {
             !gone || machine.pending.is_some()
         });
         self.drive();
+        self.refill();
+        self.help_engine();
         self.climb();
         self.tell_systemd();
         self.record();
@@ -53,7 +48,7 @@ impl Supervisor {
             self.survey = Survey::Due;
             self.engine_silent("a call did not end in time");
         }
-        if let Writing::Withhold { by } | Writing::Reset { by } = self.writing
+        if let Writing::Under { by, .. } = self.writing
             && by <= now
         {
             self.persisted(Err("the medium does not answer".to_owned()));
@@ -96,6 +91,7 @@ impl Supervisor {
         let stable = self.config.escalation.stable;
         for index in 0..self.machines.len() {
             let machine = &mut self.machines[index];
+            machine.settle_failures(self.now);
             if machine.want == Want::Gone {
                 continue;
             }
@@ -110,8 +106,7 @@ impl Supervisor {
                     machine.course = Course::Keep;
                 }
                 if calm_for(machine, self.now).is_some_and(|span| span >= stable) {
-                    machine.record.strikes = 0;
-                    machine.record.quick = 0;
+                    machine.record.clear();
                 }
             }
             self.tell_verdict(index, verdict);
@@ -122,20 +117,6 @@ impl Supervisor {
             {
                 self.strike(index, None);
             }
-        }
-        let stable = self.all_wanted().all(|machine| {
-            machine.record.strikes == 0
-                && calm_for(machine, self.now).is_some_and(|span| span >= stable)
-        });
-        if stable
-            && self.durable.withheld > 0
-            && self.writing == Writing::Nothing
-            && self.now >= self.write_at
-        {
-            self.writing = Writing::Reset {
-                by: self.now + WRITE_BY,
-            };
-            self.actions.push(Action::Persist(Durable::default()));
         }
     }
 
@@ -240,101 +221,6 @@ impl Supervisor {
             .map(|(role, _)| role.clone())
     }
 
-    /// The containers' own rungs are used up somewhere, and that hurts.
-    fn spent(&self) -> Option<String> {
-        let container = self
-            .machines
-            .iter()
-            .filter(|machine| self.is_spent(machine))
-            .find_map(|machine| match machine.want {
-                Want::Gone => Some(format!(
-                    "the old container of {} cannot be removed",
-                    machine.role
-                )),
-                Want::Run(_) if machine.verdict() == Verdict::Unhealthy => {
-                    Some(format!("{} does not become healthy", machine.role))
-                }
-                Want::Run(_) => None,
-            });
-        container.or_else(|| {
-            self.lacks_engine()
-                .then(|| "the engine does not answer".to_owned())
-        })
-    }
-
-    /// Nothing hurts any more. To be starting, or not to know, is not that.
-    fn relieved(&self) -> bool {
-        let hurts = |machine: &Machine| {
-            self.is_spent(machine)
-                && (machine.want == Want::Gone || machine.verdict() != Verdict::Healthy)
-        };
-        !self.machines.iter().any(hurts) && !self.lacks_engine()
-    }
-
-    fn is_spent(&self, machine: &Machine) -> bool {
-        machine.record.strikes > 0
-            && answer(machine.record.strikes, &self.config.escalation) == Answered::Spent
-    }
-
-    /// The engine is needed, and has not answered for too long.
-    fn lacks_engine(&self) -> bool {
-        self.engine.silent > 0
-            && self.now - self.engine.since >= ENGINE_PATIENCE
-            && self
-                .all_wanted()
-                .any(|machine| machine.verdict() != Verdict::Healthy)
-    }
-
-    fn climb(&mut self) {
-        if self.parting.is_some() {
-            return;
-        }
-        let spent = self.spent();
-        let at_foot = self.engine.silent == 0
-            && self.all_wanted().all(|machine| {
-                machine.record.strikes == 0 && machine.verdict() == Verdict::Healthy
-            });
-        match (&self.ladder, spent) {
-            (Ladder::Climbing, Some(why)) => {
-                let budget = self.durable.withheld < self.config.escalation.withholds;
-                if self.config.watchdog.is_some() && budget && self.writing == Writing::Nothing {
-                    self.ladder = Ladder::Recording;
-                    self.writing = Writing::Withhold {
-                        by: self.now + WRITE_BY,
-                    };
-                    let withheld = self.durable.withheld.saturating_add(1);
-                    self.actions.push(Action::Persist(Durable { withheld }));
-                } else if self.writing == Writing::Nothing {
-                    self.enter_safe_state(&why);
-                }
-            }
-            (Ladder::Recording | Ladder::Withholding { .. }, _) if self.relieved() => {
-                self.ladder = Ladder::Climbing;
-                self.recovered();
-            }
-            (Ladder::Withholding { since }, why) => {
-                let patience = self.config.watchdog.unwrap_or_default().saturating_mul(3);
-                if self.now - *since >= patience {
-                    let why = why.unwrap_or_else(|| "the workload is not well".to_owned());
-                    self.enter_safe_state(&format!("{why}, and systemd has not acted"));
-                }
-            }
-            (Ladder::Safe { .. }, None) if at_foot => {
-                self.ladder = Ladder::Climbing;
-                self.recovered();
-            }
-            (Ladder::Climbing, None) | (Ladder::Recording | Ladder::Safe { .. }, _) => {}
-        }
-    }
-
-    fn recovered(&mut self) {
-        self.report(
-            None,
-            ReportKind::Recovered,
-            "the workload is well again; the watchdog is fed".to_owned(),
-        );
-    }
-
     fn tell_systemd(&mut self) {
         let now = self.now;
         let withheld = matches!(self.ladder, Ladder::Withholding { .. });
@@ -408,9 +294,12 @@ impl Supervisor {
         let stable = self.config.escalation.stable;
         self.all_wanted()
             .filter(|machine| {
-                machine.record.strikes > 0
-                    || machine.record.quick > 0
+                let record = &machine.record;
+                record.strikes > 0
+                    || record.quick > 0
+                    || record.excused > 0
                     || self.durable.withheld > 0
+                    || !self.durable.reboots.is_empty()
                     || matches!(self.ladder, Ladder::Safe { .. })
             })
             .filter_map(|machine| Some((machine.alive()?, machine.record.hold)))
@@ -420,7 +309,7 @@ impl Supervisor {
             .min()
     }
 
-    fn record(&mut self) {
+    pub(super) fn record(&mut self) {
         let containers = self
             .all_wanted()
             .map(|machine| (machine.role.clone(), machine.record.clone()))
@@ -429,6 +318,7 @@ impl Supervisor {
         let volatile = Volatile {
             containers,
             withholding,
+            engine: self.engine.used.clone(),
         };
         if volatile != self.recorded {
             self.recorded = volatile.clone();
@@ -463,11 +353,6 @@ impl Supervisor {
             self.actions.push(Action::Exit);
         }
     }
-}
-
-/// For how long a machine has been Healthy without anything having failed.
-fn calm_for(machine: &Machine, now: Time) -> Option<Duration> {
-    healthy_for(machine, now).map(|span| span.min(now - machine.record.hold))
 }
 
 /// A container that goes holds back those to come: as long as it may run, or has the name that they need.

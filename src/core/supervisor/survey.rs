@@ -20,9 +20,7 @@ impl Supervisor {
                     let machine = &mut self.machines[index];
                     if machine.outdated() {
                         // What failed before was another container.
-                        machine.record.strikes = 0;
-                        machine.record.quick = 0;
-                        machine.record.hold = self.now;
+                        machine.forgive(self.now);
                     }
                     self.sighted(index, sight, Ended::AsAsked);
                 }

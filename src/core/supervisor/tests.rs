@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::core::api::{Answer, Fault, Outcome, Running, Seen, SeenState};
+use crate::core::api::{Answer, Fault, Outcome, Policy, Rescue, Running, Seen, SeenState};
 use crate::core::ladder::Rung;
 use crate::spec::types::{Condition, Health, Healthcheck, Probe, Target, Timing};
 
@@ -74,6 +74,7 @@ impl Story {
             ready: Ready::Healthy,
             watchdog,
             seed: 1,
+            boot: "this".to_owned(),
         };
         let now = Time(Duration::from_secs(100));
         let mut story = Self {
@@ -322,10 +323,11 @@ fn the_watchdog_is_withheld_only_after_the_ledger_says_so() {
             };
             story.answer(&call, answer);
         }
-        if story
-            .told
-            .contains(&Action::Persist(Durable { withheld: 1 }))
-        {
+        let durable = Durable {
+            withheld: 1,
+            ..Durable::default()
+        };
+        if story.told.contains(&Action::Persist(durable)) {
             break;
         }
     }
@@ -463,4 +465,138 @@ fn a_spurious_wake_changes_nothing() {
     }
     assert_eq!(story.told, []);
     assert_eq!(story.supervisor.view(), before);
+}
+
+#[test]
+fn a_reload_of_the_probe_restarts_nothing_and_asks_in_the_new_way() {
+    let mut story = healthy();
+    let mut other = desired("app", &[]);
+    if let Healthcheck::Own(health) = &mut other.healthcheck {
+        health.timing.interval = Duration::from_secs(3);
+    }
+    story.event(Event::Reload(vec![other]));
+    story.live(Duration::from_secs(1), &pass());
+    story.told.clear();
+    story.live(Duration::from_secs(31), &pass());
+    assert_eq!(story.calls, []);
+    let next = story.supervisor.view().containers[0].next;
+    assert!(next.is_some_and(|next| next - story.now <= Duration::from_secs(3)));
+}
+
+#[test]
+fn a_changed_helper_leaves_the_main_container_alone() {
+    let running =
+        |name: &str, pid| seen(name, &format!("{name}-1"), SeenState::Running(process(pid)));
+    let app = desired("app", &[("broker", Condition::Healthy)]);
+    let mut story = Story::new(vec![desired("broker", &[]), app.clone()]);
+    let both = vec![running("broker", 1), running("app", 2)];
+    story.answer(&Call::Survey, Ok(Outcome::Seen(both)));
+    story.live(Duration::from_secs(1), &pass());
+    let mut broker = desired("broker", &[]);
+    broker.hash = "broker-2".to_owned();
+    story.event(Event::Reload(vec![broker, app]));
+    story.answer(&image("broker"), has_image());
+    let id = || "id-broker".to_owned();
+    let grace = Duration::from_secs(10);
+    story.answer(&Call::Stop { id: id(), grace }, Ok(Outcome::Ended));
+    let exited = SeenState::Exited { code: 0 };
+    story.answer(
+        &look("broker"),
+        Ok(Outcome::Seen(vec![seen("broker", "broker-1", exited)])),
+    );
+    story.answer(&Call::Remove { id: id() }, Ok(Outcome::Ended));
+    let made = Outcome::Created {
+        id: id(),
+        hash: "broker-2".to_owned(),
+        image_health: None,
+    };
+    story.answer(&create("broker"), Ok(made));
+    story.answer(&start("broker"), Ok(Outcome::Started(process(3))));
+    story.live(Duration::from_secs(1), &pass());
+    assert_eq!(story.calls, []);
+    assert_eq!(story.supervisor.view().containers[1].pid, Some(2));
+    assert_eq!(story.supervisor.verdict(), Verdict::Healthy);
+}
+
+#[test]
+fn refused_files_are_told_until_a_good_reload() {
+    let mut story = healthy();
+    story.event(Event::ReloadRefused("line 3 is wrong".to_owned()));
+    let view = story.supervisor.view();
+    assert!(
+        view.line.contains("refused: line 3 is wrong"),
+        "{}",
+        view.line
+    );
+    assert!(story.said(&Notify::Status(view.line)));
+    assert_eq!(view.verdict, Verdict::Healthy);
+    let policy = Policy {
+        escalation: Escalation::default(),
+        ready: Ready::Running,
+    };
+    // Newer images of the preload folder are no answer to it.
+    story.event(Event::Reload(vec![desired("app", &[])]));
+    assert!(story.supervisor.view().refused.is_some());
+    story.event(Event::Configured(policy));
+    assert_eq!(story.supervisor.view().refused, None);
+    assert_eq!(story.supervisor.view().line, "Healthy: app healthy");
+}
+
+#[test]
+fn a_policy_takes_effect_at_once() {
+    let app = desired("app", &[]);
+    let mut story = Story::new(vec![app]);
+    story.answer(
+        &Call::Survey,
+        Ok(Outcome::Seen(vec![seen(
+            "app",
+            "app-1",
+            SeenState::Running(process(7)),
+        )])),
+    );
+    assert!(!story.said(&Notify::Ready));
+    story.event(Event::Configured(Policy {
+        escalation: Escalation::default(),
+        ready: Ready::Running,
+    }));
+    assert!(story.said(&Notify::Ready));
+}
+
+#[test]
+fn a_reboot_that_nobody_makes_ends_in_the_safe_state() {
+    for taken in [Ok(()), Err("nobody".to_owned())] {
+        let mut story = Story::with(vec![desired("app", &[])], None, Durable::default());
+        let escalation = Escalation {
+            restarts: 0,
+            recreates: 0,
+            reboot: true,
+            ..Escalation::default()
+        };
+        story.event(Event::Configured(Policy {
+            escalation,
+            ready: Ready::Healthy,
+        }));
+        story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
+        story.answer(&image("app"), Err(Fault::Refused("no".to_owned())));
+        story.pass(Duration::from_secs(6));
+        assert!(!asked_to_reboot(&story), "it is not on disk");
+        story.event(Event::Persisted(Ok(())));
+        assert!(asked_to_reboot(&story));
+        assert_eq!(story.supervisor.rung(), Rung::Reboot);
+        assert_eq!(story.supervisor.view().reboots, 1);
+        let vain = taken.is_err();
+        story.event(Event::Rescued(Rescue::Reboot, taken));
+        if !vain {
+            story.pass(Duration::from_secs(200));
+            assert_eq!(story.supervisor.rung(), Rung::Reboot);
+            story.pass(Duration::from_secs(101));
+        }
+        assert_eq!(story.supervisor.rung(), Rung::SafeState);
+        assert_eq!(story.reports(ReportKind::RescueFailed), 1);
+    }
+}
+
+fn asked_to_reboot(story: &Story) -> bool {
+    let asked = |action: &Action| matches!(action, Action::Rescue(Rescue::Reboot, _));
+    story.told.iter().any(asked)
 }

@@ -23,6 +23,12 @@ pub struct View {
     pub engine_silent: bool,
     /// How often the watchdog was withheld since the workload was last stable.
     pub withheld: u32,
+    /// How often the engine's unit was restarted since the engine was last well for long enough.
+    pub engine_restarts: u32,
+    /// How many reboots that were asked for still count.
+    pub reboots: u32,
+    /// Why the files that were read last are not in force.
+    pub refused: Option<String>,
     /// When something is due next.
     pub deadline: Option<Time>,
     /// Every container, in the order of the workload file's dependencies.
@@ -131,6 +137,9 @@ impl Supervisor {
             line: self.status_line(),
             engine_silent: self.engine.silent > 0,
             withheld: self.durable.withheld,
+            engine_restarts: self.engine.used.restarts,
+            reboots: self.durable.reboots.count(),
+            refused: self.refused.clone(),
             deadline: self.deadline(),
             containers: self
                 .all_wanted()
@@ -222,7 +231,11 @@ impl Supervisor {
         match self.ladder {
             Ladder::Safe { .. } => Rung::SafeState,
             Ladder::Withholding { .. } => Rung::Withhold,
-            Ladder::Climbing | Ladder::Recording => self
+            Ladder::Rebooting { .. } => Rung::Reboot,
+            Ladder::Climbing | Ladder::Recording(_) if self.engine_restarts() => {
+                Rung::EngineRestart
+            }
+            Ladder::Climbing | Ladder::Recording(_) => self
                 .all_wanted()
                 .filter(|machine| machine.record.strikes > 0)
                 .map(
@@ -309,17 +322,23 @@ impl Supervisor {
         let head = match (&self.ladder, self.verdict()) {
             (Ladder::Safe { .. }, _) => "Safe state, see `monopod status`",
             (Ladder::Withholding { .. }, _) => "Watchdog withheld",
+            (Ladder::Rebooting { .. }, _) => "The node is being rebooted",
             (_, Verdict::Starting) => "Starting",
             (_, Verdict::Healthy) => "Healthy",
             (_, Verdict::Unhealthy) => "Unhealthy",
             (_, Verdict::Unknown) => "Unknown",
         };
-        let engine = if self.engine.silent > 0 {
+        let engine = if self.engine_restarts() {
+            "; the engine is being restarted"
+        } else if self.engine.silent > 0 {
             "; the engine does not answer"
         } else {
             ""
         };
-        format!("{head}: {}{engine}", parts.join(", "))
+        let files = self.refused.as_ref().map_or(String::new(), |why| {
+            format!("; new files are refused: {why}")
+        });
+        format!("{head}: {}{engine}{files}", parts.join(", "))
     }
 }
 

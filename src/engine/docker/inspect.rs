@@ -77,6 +77,58 @@ pub(super) async fn containers(
     Ok(all)
 }
 
+/// A container by what else may have to do with it than monopod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kin {
+    /// Its name, without a slash.
+    pub name: String,
+    /// The node that made it, if it was monopod.
+    pub node: Option<String>,
+    /// The image's reference as it was made from it.
+    pub image: String,
+    /// The engine's restart policy for it: `no`, `always`, `unless-stopped`, `on-failure`; may be empty.
+    pub policy: String,
+}
+
+/// The containers that `concerns` picks, with their restart policies.
+pub(super) async fn kin(
+    client: &Client,
+    concerns: impl Fn(&Kin) -> bool,
+) -> Result<Vec<Kin>, Fault> {
+    let mut found = Vec::new();
+    for summary in list(client, Vec::new()).await? {
+        let names = summary.names.unwrap_or_default();
+        let mut kin = Kin {
+            name: names
+                .first()
+                .map(|name| name.trim_start_matches('/').to_owned())
+                .unwrap_or_default(),
+            node: summary
+                .labels
+                .and_then(|mut labels| labels.remove(label::NODE)),
+            image: summary.image.unwrap_or_default(),
+            policy: String::new(),
+        };
+        let (Some(id), true) = (summary.id, concerns(&kin)) else {
+            continue;
+        };
+        match client.inspect_container(&id, None).await {
+            Ok(inspected) => {
+                kin.policy = inspected
+                    .host_config
+                    .and_then(|host| host.restart_policy?.name)
+                    .map(|policy| policy.to_string())
+                    .unwrap_or_default();
+                found.push(kin);
+            }
+            // It vanished since it was listed, or is about to.
+            Err(error) if status(&error) == Some(404) || is_stopped(&error) => {}
+            Err(error) => return Err(fault(error)),
+        }
+    }
+    Ok(found)
+}
+
 /// ID of another container of the same workload.
 pub(super) async fn sibling(
     client: &Client,

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use bollard::API_DEFAULT_VERSION;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt as _, stream};
 use tokio::time::timeout;
 
-use super::{Engine, EngineImage, EngineInfo, Executed, Identity};
+use super::{Engine, EngineImage, EngineInfo, Executed, Identity, LogPiece, LogRange};
 use crate::core::api::{Fault, Running, Seen};
 use crate::spec::types::{Container, Health};
 
@@ -26,7 +26,10 @@ mod images;
 mod inspect;
 mod lifecycle;
 mod load;
+mod logs;
 mod network;
+
+pub use inspect::Kin;
 
 use fault::fault;
 
@@ -74,6 +77,7 @@ struct Shared {
     client: Mutex<Option<bollard::Docker>>,
     /// Old engines make two networks of one name if asked twice at once.
     making: tokio::sync::Mutex<()>,
+    stragglers: Arc<exec::Stragglers>,
 }
 
 impl Docker {
@@ -90,6 +94,7 @@ impl Docker {
                 deadlines,
                 client: Mutex::new(None),
                 making: tokio::sync::Mutex::new(()),
+                stragglers: Arc::default(),
             }),
         }
     }
@@ -121,6 +126,14 @@ impl Docker {
             .client
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The containers that `concerns` picks, whoever made them; their restart policies are asked for afterwards.
+    pub async fn kin(&self, concerns: impl Fn(&Kin) -> bool) -> Result<Vec<Kin>, Fault> {
+        self.call(self.shared.deadlines.short, async |client| {
+            inspect::kin(&client, concerns).await
+        })
+        .await
     }
 
     /// Does `work` within `limit`, connecting included.
@@ -216,9 +229,26 @@ impl Engine for Docker {
             let client = tokio::time::timeout_at(limit, self.client())
                 .await
                 .unwrap_or_else(|_| Err(fault::late()))?;
-            exec::exec(&client, id, argv, limit).await
+            exec::exec(&client, &self.shared.stragglers, id, argv, limit).await
         };
         self.judge(executed.await)
+    }
+
+    fn logs(
+        &self,
+        id: &str,
+        range: LogRange,
+    ) -> impl Stream<Item = Result<LogPiece, Fault>> + use<> {
+        let (docker, id) = (self.clone(), id.to_owned());
+        let opened = async move {
+            let Deadlines { short, idle, .. } = docker.shared.deadlines;
+            docker
+                .call(short, async |client| {
+                    logs::open(&client, &id, range, idle).await
+                })
+                .await
+        };
+        stream::once(opened).try_flatten()
     }
 
     async fn image(&self, reference: &str) -> Result<Option<EngineImage>, Fault> {

@@ -1,8 +1,11 @@
 //! Every way of asking, and what monopod itself puts into a container.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::node::{ASK, Node, SERVE, build, folder};
 use crate::support::IMAGE;
@@ -21,6 +24,85 @@ fn main() {
     }
 }
 "#;
+
+/// Says READY=1 once, at once, and from then on only that it lives.
+const HASTY: &str = r#"
+use std::os::unix::net::UnixDatagram;
+fn main() {
+    let to = std::env::var("NOTIFY_SOCKET").unwrap();
+    let socket = UnixDatagram::unbound().unwrap();
+    let _ = socket.send_to(b"READY=1", &to);
+    loop {
+        let _ = socket.send_to(b"WATCHDOG=1", &to);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+"#;
+
+/// Builds a static program in a folder of the node's.
+fn program(folder: &Path, source: &str) {
+    let file = folder.join("speaker.rs");
+    std::fs::write(&file, source).expect("the folder can be written");
+    let built = Command::new("rustc")
+        .args(["--edition=2024", "-Ctarget-feature=+crt-static", "-o"])
+        .args([&folder.join("speaker"), &file])
+        .status()
+        .expect("rustc is beside cargo");
+    assert!(built.success());
+}
+
+/// An engine's socket whose answers to a start come late. It ends with the test process.
+fn late_to_say_started(engine: &Path, socket: &Path) {
+    let listener = UnixListener::bind(socket).expect("the path is free");
+    let engine = engine.to_owned();
+    std::thread::spawn(move || {
+        while let Ok((client, _)) = listener.accept() {
+            let engine = engine.clone();
+            std::thread::spawn(move || pass_on(client, &engine));
+        }
+    });
+}
+
+fn pass_on(mut client: UnixStream, engine: &Path) -> Option<()> {
+    let mut engine = UnixStream::connect(engine).ok()?;
+    let mut head = vec![0; 65_536];
+    let length = client.read(&mut head).ok()?;
+    let line = String::from_utf8_lossy(&head[..length]);
+    let is_start = line.lines().next()?.contains("/start");
+    engine.write_all(&head[..length]).ok()?;
+    let (mut asking, mut asked) = (client.try_clone().ok()?, engine.try_clone().ok()?);
+    std::thread::spawn(move || std::io::copy(&mut asking, &mut asked));
+    let length = engine.read(&mut head).ok()?;
+    if is_start {
+        // The container runs, and nobody has been told yet.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    client.write_all(&head[..length]).ok()?;
+    std::io::copy(&mut engine, &mut client).ok()?;
+    let _ = client.shutdown(std::net::Shutdown::Both);
+    Some(())
+}
+
+#[test]
+fn an_app_is_ready_before_the_engine_says_that_it_runs() {
+    let mut node = Node::new("hasty");
+    let words = folder(&node, "words");
+    program(&words, HASTY);
+    let socket = node.root.with_file_name("late.sock");
+    late_to_say_started(&node.engine.socket, &socket);
+    node.use_socket(&socket);
+    node.describe(&format!(
+        r#"[containers.app]
+        image = "{IMAGE}"
+        command = ["/words/speaker"]
+        stop_signal = "SIGKILL"
+        volumes = ["{}:/words:ro"]
+        healthcheck = {{ notify = true, interval = "10s", retries = 1, start_period = "10m" }}"#,
+        words.display()
+    ));
+    node.start();
+    node.healthy();
+}
 
 #[test]
 fn the_image_s_own_question() {
@@ -83,15 +165,7 @@ fn a_published_port() {
 fn an_app_that_speaks_for_itself() {
     let mut node = Node::new("notify");
     let words = folder(&node, "words");
-    let source = words.join("speaker.rs");
-    let program = words.join("speaker");
-    std::fs::write(&source, SPEAKER).expect("the folder can be written");
-    let built = Command::new("rustc")
-        .args(["--edition=2024", "-Ctarget-feature=+crt-static", "-o"])
-        .args([&program, &source])
-        .status()
-        .expect("rustc is beside cargo");
-    assert!(built.success());
+    program(&words, SPEAKER);
     let say = |text: &str| {
         let new = words.join("new");
         std::fs::write(&new, text).expect("the folder can be written");

@@ -1,0 +1,135 @@
+//! What people ask for: other files, a restart, the end.
+
+use std::time::Duration;
+
+use super::{End, Supervisor};
+use crate::core::api::{Desired, Notify, Parting, Policy, ReportKind};
+use crate::core::container::{Course, Image, Kind, Machine, Want, Why};
+use crate::core::ladder::Ladder;
+use crate::core::ledger::Record;
+use crate::core::time::Time;
+use crate::spec::types::Role;
+
+/// How long the end may take beyond the containers' grace periods.
+const LAST_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Supervisor {
+    pub(super) fn configured(&mut self, policy: Policy) {
+        self.config.escalation = policy.escalation;
+        self.config.ready = policy.ready;
+        self.refused = None;
+    }
+
+    pub(super) fn reload(&mut self, desired: Vec<Desired>) {
+        let now = self.now;
+        for machine in &mut self.machines {
+            if !desired.iter().any(|desired| desired.role == machine.role) {
+                machine.want = Want::Gone;
+                machine.record.hold = now;
+            }
+        }
+        for desired in desired {
+            match self
+                .machines
+                .iter()
+                .position(|machine| machine.role == desired.role && machine.desired().is_some())
+            {
+                Some(index) => {
+                    // The image that is on its way may be another one than is needed now.
+                    self.abandon(index, &[Kind::Image]);
+                    self.machines[index].change(desired, now);
+                }
+                None => self.machines.push(Machine::new(
+                    desired.role.clone(),
+                    Want::Run(desired),
+                    Record::default(),
+                    now,
+                )),
+            }
+        }
+        self.begin_anew();
+        self.report(
+            None,
+            ReportKind::Reloaded,
+            "the files were read again and are in force".to_owned(),
+        );
+    }
+
+    pub(super) fn restart_asked(&mut self, role: Option<&Role>) {
+        let now = self.now;
+        let mut asked = Vec::new();
+        for machine in &mut self.machines {
+            if machine.desired().is_some() && role.is_none_or(|role| *role == machine.role) {
+                machine.course = Course::Restart(Why::Asked);
+                // Root's hand is a new beginning.
+                machine.forgive(now);
+                asked.push(machine.role.clone());
+            }
+        }
+        if !asked.is_empty() {
+            self.begin_anew();
+        }
+        for role in asked {
+            self.report(
+                Some(&role),
+                ReportKind::RestartAsked,
+                format!("{role}: a restart was asked for"),
+            );
+        }
+    }
+
+    /// The ladder is climbed from its foot again. A reboot that was asked for comes all the same.
+    fn begin_anew(&mut self) {
+        if !matches!(self.ladder, Ladder::Rebooting { .. }) {
+            self.ladder = Ladder::Climbing;
+        }
+    }
+
+    pub(super) fn terminate(&mut self, parting: Parting) {
+        if self.stopping() {
+            return;
+        }
+        let graces: Duration = self
+            .all_wanted()
+            .filter_map(Machine::desired)
+            .map(|desired| desired.grace)
+            .sum();
+        let by = self.now + graces + LAST_PATIENCE;
+        self.parting = Some(End { parting, by });
+        self.notify(Notify::Stopping);
+        let text = match parting {
+            Parting::Leave => "monopod ends; the containers run on",
+            Parting::Stop => "monopod ends and stops the containers",
+        };
+        self.report(None, ReportKind::Stopping, text.to_owned());
+        // Whatever delays or occupies an attempt does not delay the end.
+        for index in 0..self.machines.len() {
+            self.machines[index].record.hold = self.now;
+            self.abandon(index, &[Kind::Image, Kind::Look]);
+        }
+        self.engine.silent = 0;
+        self.engine.since = self.now;
+        self.engine.hold = self.now;
+    }
+}
+
+impl Machine {
+    /// Takes over another spec; what it means for the container follows from its hash.
+    fn change(&mut self, desired: Desired, now: Time) {
+        self.want = Want::Run(desired);
+        self.image = Image::Unchecked;
+        self.forgive(now);
+        self.trouble = None;
+        let question = self.found().cloned().map(|found| self.question(&found));
+        if let (Some(question), Some(alive)) = (question, self.alive_mut()) {
+            alive.tracker.ask_differently(question, now);
+        }
+    }
+
+    /// Forgets what failed before: the next attempt is a first one.
+    pub(super) fn forgive(&mut self, now: Time) {
+        self.record.clear();
+        self.record.hold = now;
+        self.lately = None;
+    }
+}

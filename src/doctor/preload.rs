@@ -1,0 +1,188 @@
+//! The preload folder: what in it is waiting, what was refused, and whether the daemon can read it.
+
+use super::access::{self, Mode, Person};
+use super::{Check, Finding, Machine, Run};
+use crate::image::{PreloadState, preload_survey};
+
+/// The check.
+pub(super) const CHECK: Check = Check {
+    id: "preload",
+    title: "archives in the preload folder: imported, waiting, refused, unreadable",
+    run: Run::Asks(|machine| {
+        Box::pin(async move {
+            // Where systemd cannot be asked, whoever starts the daemon by hand is root.
+            let (user, groups) = match machine.unit().await {
+                Ok(unit) => (unit.user.clone(), unit.groups.clone()),
+                Err(_) => (String::new(), Vec::new()),
+            };
+            tokio::task::spawn_blocking(move || look(&machine, &user, &groups))
+                .await
+                .unwrap_or_else(|error| {
+                    Finding::failure(format!("the check itself failed: {error}"))
+                })
+        })
+    }),
+};
+
+/// One archive.
+struct Archive {
+    name: String,
+    /// Whether the daemon may read it.
+    readable: bool,
+    state: PreloadState,
+}
+
+fn look(machine: &Machine, user: &str, groups: &[String]) -> Finding {
+    let folder = machine.paths.preload();
+    let record = machine.paths.store().join("preload.json");
+    let shown = folder.display();
+    let known = match preload_survey(&folder, &record) {
+        Ok(known) => known,
+        Err(error) => {
+            return Finding::skipped(format!("this user may not look: {error}; run as root"));
+        }
+    };
+    // An account that is not there can read nothing, and has a finding of its own.
+    let person = access::person(machine, user, groups);
+    let lets = |path: &std::path::Path, bits| match (&person, Mode::of(path)) {
+        (Some(person), Some(mode)) => mode.lets(person, bits),
+        (None, _) | (_, None) => true,
+    };
+    let open = !folder.exists() || lets(&folder, 5);
+    let archives: Vec<Archive> = known
+        .into_iter()
+        .map(|(path, state)| Archive {
+            readable: lets(&path, if path.is_dir() { 5 } else { 4 }),
+            name: path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            state,
+        })
+        .collect();
+    judge(&shown.to_string(), open, &archives, person.as_ref())
+}
+
+fn judge(folder: &str, open: bool, archives: &[Archive], person: Option<&Person>) -> Finding {
+    let mut found = Vec::new();
+    let user = person.map_or_else(
+        || "the daemon".to_owned(),
+        |person| format!("the daemon (user {})", person.uid),
+    );
+    if !open {
+        found.push(
+            Finding::failure(format!("{user} may not read {folder}"))
+                .hint(format!("chmod 755 {folder}")),
+        );
+    }
+    let mut waiting = 0;
+    for archive in archives {
+        let name = &archive.name;
+        match &archive.state {
+            PreloadState::Imported => {}
+            PreloadState::Refused(why) => found.push(
+                Finding::warning(format!("{name} was refused: {why}")).hint(format!(
+                    "put a good archive in its place, or remove {folder}/{name}"
+                )),
+            ),
+            PreloadState::New if !archive.readable => found.push(
+                Finding::failure(format!("{user} may not read {name}"))
+                    .hint(format!("chmod a+r {folder}/{name}")),
+            ),
+            PreloadState::New => waiting += 1,
+        }
+    }
+    if waiting > 0 {
+        let (plural, them) = if waiting == 1 {
+            (" waits", "it")
+        } else {
+            ("s wait", "them")
+        };
+        found.push(
+            Finding::note(format!("{waiting} archive{plural} to be imported")).hint(format!(
+                "monopod's next start imports {them}; at once: monopod import --preload"
+            )),
+        );
+    }
+    let good = if archives.is_empty() {
+        "no archives".to_owned()
+    } else {
+        format!("{} imported", archives.len())
+    };
+    Finding::all(found, good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+
+    #[test]
+    fn judgements() {
+        let archive = |readable, state| Archive {
+            name: "a.tar".to_owned(),
+            readable,
+            state,
+        };
+        let refused = || PreloadState::Refused("it is empty".to_owned());
+        let table = [
+            (true, vec![], State::Ok, "no archives"),
+            (
+                true,
+                vec![archive(true, PreloadState::Imported)],
+                State::Ok,
+                "1 imported",
+            ),
+            // It was read when it could be.
+            (
+                true,
+                vec![archive(false, PreloadState::Imported)],
+                State::Ok,
+                "1 imported",
+            ),
+            (
+                true,
+                vec![archive(true, PreloadState::New)],
+                State::Note,
+                "1 archive waits to be imported",
+            ),
+            (
+                true,
+                vec![
+                    archive(true, PreloadState::New),
+                    archive(true, PreloadState::New),
+                ],
+                State::Note,
+                "2 archives wait to be imported",
+            ),
+            (
+                true,
+                vec![archive(true, refused())],
+                State::Warning,
+                "a.tar was refused: it is empty",
+            ),
+            (
+                true,
+                vec![archive(false, PreloadState::New)],
+                State::Failure,
+                "the daemon (user 9) may not read a.tar",
+            ),
+            (
+                false,
+                vec![],
+                State::Failure,
+                "the daemon (user 9) may not read /p",
+            ),
+        ];
+        let person = Person {
+            uid: 9,
+            groups: vec![],
+        };
+        for (open, archives, state, text) in table {
+            let found = judge("/p", open, &archives, Some(&person));
+            assert_eq!((found.state, found.finding.as_str()), (state, text));
+            assert_eq!(found.hints.is_empty(), state == State::Ok, "{found:?}");
+        }
+    }
+}
