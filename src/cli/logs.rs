@@ -217,7 +217,7 @@ async fn reader_gone() {
         }
     });
     if told.await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

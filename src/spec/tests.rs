@@ -1870,3 +1870,68 @@ proptest! {
         let _ = (units::duration(&text), units::size(&text), units::nano_cpus(&text));
     }
 }
+
+/// The words that a manual page sets in bold: the keys it explains.
+fn bold(page: &str) -> Vec<String> {
+    page.lines()
+        .filter(|line| line.starts_with(".B"))
+        .flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_manual_explains_every_key_of_the_workload_file() {
+    let words = bold(include_str!("../../packaging/man/monopod-workload.toml.5"));
+    let keys = names::WORKLOAD_KEYS
+        .iter()
+        .chain(&names::CONTAINER_KEYS)
+        .chain(&names::HEALTH_KEYS);
+    for key in keys {
+        assert!(words.iter().any(|word| word == key), "{key}");
+    }
+}
+
+#[test]
+fn the_manual_and_the_example_have_every_key_of_the_node_file() {
+    // The hint to a word that is like no key lists those that there are.
+    let keys = |text: &str| -> Vec<String> {
+        let invalid = node(text).expect_err("an unknown key");
+        let (_, hint) = errors(&invalid).remove(0);
+        let list = hint.strip_prefix("the keys here are ").expect("a list");
+        list.split(", ").map(str::to_owned).collect()
+    };
+    let page = include_str!("../../packaging/man/monopod-node.toml.5");
+    let example = include_str!("../../packaging/example/node.toml");
+    let words = bold(page);
+    for table in keys("qqqqqqqqqqqqqqqqqqqqqqqq = 1") {
+        let head = format!("[{table}]");
+        assert!(page.contains(&format!(".SH {head}\n")), "{head}");
+        assert!(example.lines().any(|line| line == head), "{head}");
+        for key in keys(&format!("{head}\nqqqqqqqqqqqqqqqqqqqqqqqq = 1")) {
+            assert!(words.contains(&key), "{key}");
+            assert!(example.contains(&format!("\n#{key} = ")), "{key}");
+        }
+    }
+}
+
+#[test]
+fn the_example_of_a_node_file_has_the_defaults() {
+    let example = include_str!("../../packaging/example/node.toml");
+    let written: String = example
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(set) if set.starts_with(|c: char| c.is_ascii_lowercase()) => format!("{set}\n"),
+            Some(_) | None => format!("{line}\n"),
+        })
+        .collect();
+    let found = node(&written).expect("valid").value;
+    let default = Node::default();
+    assert_eq!(found.store, default.store);
+    assert_eq!(found.escalation, default.escalation);
+    assert_eq!(found.ready, default.ready);
+    // As it is shipped, it sets nothing.
+    assert_eq!(node(example).expect("valid").value, default);
+    let packaged = include_str!("../../packaging/etc/node.toml");
+    assert_eq!(node(packaged).expect("valid").value, default);
+}

@@ -73,8 +73,8 @@ fn history() {
     for driver in ["json-file", "local"] {
         let node = Node::new(&format!("history-{driver}"));
         node.describe(WORKLOAD);
-        let none = node.run(&["logs"]);
-        assert_eq!((none.code, none.stdout.as_str()), (1, ""), "{none:?}");
+        let empty = node.run(&["logs"]);
+        assert_eq!((empty.code, empty.stdout.as_str()), (1, ""), "{empty:?}");
         let app = Talker::new(&node, "app", driver);
         let broker = Talker::new(&node, "broker", driver);
         app.says("one");
@@ -110,9 +110,9 @@ fn history() {
         assert!(line.stdout.ends_with("five\n"), "{line:?}");
         let all = node.must(&["logs", "app", "--since", "1h"]).stdout;
         assert_eq!(all, "one\n!three\nfive\n");
-        let none = node.must(&["logs", "--since", "2099-01-01"]).stdout;
+        let never = node.must(&["logs", "--since", "2099-01-01"]).stdout;
         let later = node.must(&["logs", "--since", "2037-01-01"]).stdout;
-        assert_eq!((none.as_str(), later.as_str()), ("", ""));
+        assert_eq!((never.as_str(), later.as_str()), ("", ""));
     }
 }
 

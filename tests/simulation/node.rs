@@ -832,7 +832,6 @@ impl Node {
                 {
                     return Err("the engine is restarted although it answers".to_owned());
                 }
-                self.unhelped = !taken;
                 if taken {
                     self.engine_restarts += 1;
                     self.at(at, Due::EngineGoes(Duration::from_secs(20), false));
@@ -933,6 +932,9 @@ impl Node {
             | ReportKind::EngineSilent => {
                 self.answered_failures += 1;
             }
+            // Nobody has helped; only an engine that answers again can be helped again.
+            ReportKind::RescueFailed => self.unhelped = true,
+            ReportKind::EngineBack => self.unhelped = false,
             ReportKind::WatchdogWithheld => {
                 let Some(view) = self.daemon.as_ref().map(Supervisor::view) else {
                     return Ok(());
@@ -1076,7 +1078,6 @@ impl Node {
                 self.obey(call)
             }
         };
-        self.unhelped &= result.is_err() || self.now < self.blind_until;
         if result.is_err() || self.now < self.blind_until {
             self.troubled = self.now;
         }

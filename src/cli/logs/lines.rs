@@ -173,25 +173,25 @@ pub async fn follow(
     let (tell, mut told) = mpsc::channel(WAITING);
     let mut followed = BTreeSet::new();
     let mut unreadable = BTreeSet::new();
-    let begin = |role: String, shown: Option<Shown>| {
-        let follower = Follower {
+    let start = |role: String, shown: Option<Shown>| {
+        let one = Follower {
             engine: engine.clone(),
             node: wanted.node.to_owned(),
             role,
             tell: tell.clone(),
             silent: false,
         };
-        spawn_local(follower.run(shown));
+        spawn_local(one.run(shown));
     };
     for (role, shown) in shown {
         followed.insert(role.clone());
-        begin(role, Some(shown));
+        start(role, Some(shown));
     }
     if let Some(name) = wanted.name
         && followed.insert(name.to_owned())
     {
         screen.widen(name);
-        begin(name.to_owned(), None);
+        start(name.to_owned(), None);
     }
     loop {
         tokio::select! {
@@ -218,7 +218,7 @@ pub async fn follow(
                     let role = seen.role.to_string();
                     if followed.insert(role.clone()) {
                         screen.widen(&role);
-                        begin(role, None);
+                        start(role, None);
                     }
                 }
             }
@@ -324,6 +324,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the stream has them")]
     fn piece(nanos: u64, stderr: bool, text: &'static str) -> Result<LogPiece, Fault> {
         Ok(LogPiece {
             nanos,

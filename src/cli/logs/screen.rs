@@ -16,10 +16,16 @@ pub struct Screen {
     out: BufWriter<StdoutLock<'static>>,
     json: bool,
     timestamps: bool,
-    prefixed: bool,
-    coloured: bool,
+    prefix: Prefix,
     width: usize,
     colours: BTreeMap<String, &'static str>,
+}
+
+/// How a line says whose it is.
+enum Prefix {
+    None,
+    Plain,
+    Coloured,
 }
 
 /// A line as JSON.
@@ -35,11 +41,14 @@ impl Screen {
     /// Standard output; `prefixed` if each line is to say whose it is.
     pub fn new(json: bool, timestamps: bool, prefixed: bool) -> Self {
         Self {
-            coloured: super::super::colour(io::stdout().is_terminal()),
             out: BufWriter::new(io::stdout().lock()),
             json,
             timestamps,
-            prefixed,
+            prefix: match (prefixed, super::super::colour(io::stdout().is_terminal())) {
+                (false, _) => Prefix::None,
+                (true, false) => Prefix::Plain,
+                (true, true) => Prefix::Coloured,
+            },
             width: 0,
             colours: BTreeMap::new(),
         }
@@ -65,11 +74,13 @@ impl Screen {
             let text = serde_json::to_string(&entry).unwrap_or_default();
             return writeln!(self.out, "{text}");
         }
-        if self.prefixed {
-            let width = self.width;
-            match self.colours.get(role).filter(|_| self.coloured) {
-                Some(colour) => write!(self.out, "\x1b[{colour}m{role:width$} |\x1b[0m ")?,
-                None => write!(self.out, "{role:width$} | ")?,
+        let width = self.width;
+        match self.prefix {
+            Prefix::None => {}
+            Prefix::Plain => write!(self.out, "{role:width$} | ")?,
+            Prefix::Coloured => {
+                let colour = self.colours.get(role).copied().unwrap_or("0");
+                write!(self.out, "\x1b[{colour}m{role:width$} |\x1b[0m ")?;
             }
         }
         if self.timestamps {

@@ -48,7 +48,10 @@ impl Supervisor {
             self.engine.rescuing = Rescuing::Nothing;
         }
         for machine in &mut self.machines {
-            machine.look_at = machine.look_at.min(now);
+            // What nobody could tell of is asked at once; what it told wrongly is not asked faster.
+            if let Phase::Unseen | Phase::Dead { looks: 0, .. } = machine.phase {
+                machine.look_at = machine.look_at.min(now);
+            }
         }
         self.report(
             None,
@@ -190,6 +193,22 @@ impl Supervisor {
             .then(|| self.engine.since + self.config.escalation.stable)
     }
 
+    /// Failures that nothing has excused in time are the containers' own. As long as the engine owes a word
+    /// on one end, nothing is settled.
+    pub(super) fn settle_failures(&mut self) {
+        let owes = |machine: &Machine| {
+            matches!(machine.phase, Phase::Dead { looks: 0, .. }) && machine.pending.is_some()
+        };
+        if self.machines.iter().any(owes) {
+            return;
+        }
+        for machine in &mut self.machines {
+            if machine.settled_at().is_some_and(|at| at <= self.now) {
+                machine.lately = None;
+            }
+        }
+    }
+
     /// When something about the engine is due.
     pub(super) fn engine_deadline(&self) -> Option<Time> {
         let asked = match self.engine.rescuing {
@@ -224,18 +243,6 @@ impl Machine {
                 strikes: self.record.strikes,
                 quick: self.record.quick,
             });
-        }
-    }
-
-    /// A failure that nothing has excused in time is its own.
-    pub(super) fn settle_failures(&mut self, now: Time) {
-        let waits = matches!(self.phase, Phase::Dead { .. }) && self.pending.is_some();
-        if !waits
-            && self
-                .lately
-                .is_some_and(|lately| now - lately.since >= ENGINE_STOPS)
-        {
-            self.lately = None;
         }
     }
 

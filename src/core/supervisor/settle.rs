@@ -89,9 +89,9 @@ impl Supervisor {
     /// Reports verdicts that have changed, answers failures, forgets old ones.
     fn judge(&mut self) {
         let stable = self.config.escalation.stable;
+        self.settle_failures();
         for index in 0..self.machines.len() {
             let machine = &mut self.machines[index];
-            machine.settle_failures(self.now);
             if machine.want == Want::Gone {
                 continue;
             }

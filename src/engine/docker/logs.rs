@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn what_was_written_is_left_as_it_is() {
-        let table: [(&[u8], Option<(u64, &[u8])>); 5] = [
+        type Parts<'a> = Option<(u64, &'a [u8])>;
+        let table: [(&[u8], Parts<'_>); 5] = [
             (
                 b"1970-01-01T00:00:01Z a b\n",
                 Some((1_000_000_000, b"a b\n")),
