@@ -50,16 +50,13 @@ pub fn become_owner(paths: &Paths, keep: Keep) -> Result<(), String> {
 fn become_user(uid: Uid, gid: Gid, keep: Keep) -> io::Result<()> {
     set_keepcaps(keep == Keep::Reading)?;
     // Its groups let it reach the engine.
-    match User::from_uid(uid)? {
-        Some(user) => {
-            let name = std::ffi::CString::new(user.name).map_err(io::Error::other)?;
-            initgroups(&name, user.gid)?;
-            setgid(user.gid)?;
-        }
-        None => {
-            setgroups(&[gid])?;
-            setgid(gid)?;
-        }
+    if let Some(user) = User::from_uid(uid)? {
+        let name = std::ffi::CString::new(user.name).map_err(io::Error::other)?;
+        initgroups(&name, user.gid)?;
+        setgid(user.gid)?;
+    } else {
+        setgroups(&[gid])?;
+        setgid(gid)?;
     }
     setuid(uid)?;
     if keep == Keep::Reading {

@@ -376,6 +376,7 @@ mod tests {
             std::iter::successors(Some(ReportKind::Adopted), |kind| next(*kind))
                 .map(message_id)
                 .collect();
+        kinds.extend([Rescued::Engine, Rescued::Reboot, Rescued::Refused].map(Rescued::message_id));
         let mut ids: Vec<_> = catalog().iter().map(|(id, _)| *id).collect();
         kinds.sort_unstable();
         ids.sort_unstable();

@@ -51,6 +51,7 @@ struct Slice;
 
 #[interface(name = "org.freedesktop.systemd1.Unit")]
 impl Slice {
+    #[allow(clippy::unused_self, reason = "as the bus calls it")]
     #[zbus(property)]
     fn drop_in_paths(&self) -> Vec<String> {
         Vec::new()
@@ -140,14 +141,16 @@ fn empty(folder: &Path) -> bool {
     fs::read_dir(folder).expect("a folder").next().is_none()
 }
 
+/// The requests, node.toml, what systemd is told, the exit code, and a part of what is said.
+type Row<'a> = (&'a [&'a str], &'a str, &'a [&'a str], i32, &'a str);
+
 #[test]
 fn a_rescue_does_what_the_node_file_allows() {
     const ENGINE: &str = "restart docker.service replace";
     const REBOOT: &str = "start reboot.target replace-irreversibly";
     const ALLOWED: &str = "[escalation]\nreboot = true\n";
     let node = Node::new();
-    // The requests, node.toml, what systemd is told, the exit code, and a part of what is said.
-    let table: [(&[&str], &str, &[&str], i32, &str); 9] = [
+    let table: [Row; 9] = [
         (&[], "", &[], 0, ""),
         (
             &["engine"],

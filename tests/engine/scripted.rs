@@ -1,9 +1,10 @@
 //! Answers that a real Docker cannot be made to give: Podman's, and ones cut short.
 
 use std::path::Path;
+use std::time::Duration;
 
 use monopod::core::api::{Fault, SeenState};
-use monopod::engine::{Docker, Engine};
+use monopod::engine::{Docker, Engine, Executed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
@@ -104,4 +105,51 @@ async fn containerds_image_store_is_known() {
             .map(|info| info.containerd_images);
         assert_eq!(answer, Ok(expected));
     }
+}
+
+/// A program that nobody may kill, as all of them are for a daemon that is not root.
+#[tokio::test]
+async fn a_program_that_was_left_alone_has_no_company() {
+    let dir = tempfile::tempdir().expect("the temporary folder can be written");
+    let socket = dir.path().join("sock");
+    let state = |running| {
+        let pid = i32::MAX;
+        format!(r#"{{"ID": "x", "Running": {running}, "ContainerID": "one", "Pid": {pid}}}"#)
+    };
+    let inspect = |id| format!(r#"{{"Id": "{id}", "State": {{"Status": "running", "Pid": 1}}}}"#);
+    serve(
+        &socket,
+        vec![
+            version(),
+            ("/containers/one/exec", 201, r#"{"Id": "x"}"#.to_owned()),
+            ("/containers/two/exec", 201, r#"{"Id": "y"}"#.to_owned()),
+            ("/exec/x/start", 101, String::new()),
+            ("/exec/y/start", 101, String::new()),
+            ("/exec/x/json", 200, state(true)),
+            (
+                "/exec/y/json",
+                200,
+                state(false).replace('}', r#", "ExitCode": 7}"#),
+            ),
+            ("/containers/one/json", 200, inspect("one")),
+        ],
+    );
+    let docker = Docker::connect(&socket);
+    let run = async |container, limit| {
+        let argv = ["true".to_owned()];
+        docker.exec(container, &argv, limit).await
+    };
+    let cut_off = |output: &str| {
+        Ok(Executed {
+            code: Executed::CUT_OFF,
+            output: output.to_owned(),
+        })
+    };
+    let short = Duration::from_millis(200);
+    let long = Duration::from_secs(60);
+    assert_eq!(run("one", short).await, cut_off(""));
+    // With a limit that would not be reached: the answer is there at once.
+    let still = "the program of an earlier time still runs";
+    assert_eq!(run("one", long).await, cut_off(still));
+    assert_eq!(run("two", long).await.map(|ran| ran.code), Ok(7));
 }

@@ -3,11 +3,14 @@
 //! The engine has no call that ends an exec: closing its stream leaves the
 //! program running. So its process is killed from the host, and only after it
 //! is shown to be in the container's own process namespace. Where that cannot be
-//! shown (the engine hangs, or runs in another process namespace than monopod)
-//! the program is left alone and lives until it or its container ends.
+//! shown (the engine hangs, or runs in another process namespace than monopod) or
+//! monopod is not root, the program is left alone and lives until it or its
+//! container ends. As long as it does, no other one is started beside it: a check
+//! that hangs must not fill the container.
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker as Client;
@@ -30,13 +33,62 @@ const CUT_OFF: Duration = Duration::from_secs(2);
 /// Between the end of a program's output and that of the program, as the engine knows it.
 const SETTLE: Duration = Duration::from_millis(10);
 
-/// Runs `argv` in a container until `limit`.
+/// Programs whose time was up and that were left alone: container and exec, the last of each container.
+#[derive(Debug, Default)]
+pub(super) struct Stragglers(Mutex<Vec<(String, String)>>);
+
+impl Stragglers {
+    /// As many as a workload has containers: what a removed one has left goes first.
+    const MOST: usize = 2;
+
+    fn list(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        // Nobody panics with it; and whatever is in it is asked about before it counts.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, container: &str) -> Option<String> {
+        let list = self.list();
+        let (_, exec) = list.iter().find(|(of, _)| of == container)?;
+        Some(exec.clone())
+    }
+
+    fn forget(&self, container: &str) {
+        self.list().retain(|(of, _)| of != container);
+    }
+
+    fn remember(&self, container: String, exec: &str) {
+        let mut list = self.list();
+        list.retain(|(of, _)| *of != container);
+        if list.len() >= Self::MOST {
+            list.remove(0);
+        }
+        list.push((container, exec.to_owned()));
+    }
+}
+
+/// Runs `argv` in a container until `limit`. If the last program there was left alone and still
+/// runs, that is the answer instead.
 pub(super) async fn exec(
     client: &Client,
+    stragglers: &Arc<Stragglers>,
     container: &str,
     argv: &[String],
     limit: Instant,
 ) -> Result<Executed, Fault> {
+    if let Some(earlier) = stragglers.of(container) {
+        match timeout_at(limit, client.inspect_exec(&earlier)).await {
+            Ok(Ok(state)) if state.running == Some(true) => {
+                return Ok(Executed {
+                    code: Executed::CUT_OFF,
+                    output: "the program of an earlier time still runs".to_owned(),
+                });
+            }
+            Ok(Ok(_)) => stragglers.forget(container),
+            Ok(Err(error)) if status(&error) == Some(404) => stragglers.forget(container),
+            Ok(Err(error)) => return Err(fault(error)),
+            Err(_) => return Err(late()),
+        }
+    }
     let options = CreateExecOptions {
         cmd: Some(argv.to_vec()),
         attach_stdout: Some(true),
@@ -57,6 +109,7 @@ pub(super) async fn exec(
     };
     let mut leash = Leash {
         client,
+        stragglers,
         exec: id,
         held: true,
     };
@@ -65,7 +118,7 @@ pub(super) async fn exec(
     leash.held = false;
     let code = match ran {
         Ok(code) => code?,
-        Err(_) => match timeout(CUT_OFF, cut_off(client, &leash.exec)).await {
+        Err(_) => match timeout(CUT_OFF, cut_off(client, stragglers, &leash.exec)).await {
             Ok(ended) => ended?.unwrap_or(Executed::CUT_OFF),
             Err(_) => return Err(late()),
         },
@@ -106,6 +159,7 @@ async fn run(client: &Client, exec: &str, output: &mut Vec<u8>) -> Result<i64, F
 /// Cuts the program off if the future that waits for it is dropped.
 struct Leash<'a> {
     client: &'a Client,
+    stragglers: &'a Arc<Stragglers>,
     exec: String,
     held: bool,
 }
@@ -115,16 +169,21 @@ impl Drop for Leash<'_> {
         // Without a runtime the whole daemon is on its way out.
         if let (true, Ok(runtime)) = (self.held, tokio::runtime::Handle::try_current()) {
             let (client, exec) = (self.client.clone(), std::mem::take(&mut self.exec));
+            let stragglers = Arc::clone(self.stragglers);
             runtime.spawn(async move {
                 // Nobody waits for it any more, so nobody is told.
-                let _ = timeout(CUT_OFF, cut_off(&client, &exec)).await;
+                let _ = timeout(CUT_OFF, cut_off(&client, &stragglers, &exec)).await;
             });
         }
     }
 }
 
-/// Ends an exec's program. Its exit code if it has ended by itself.
-async fn cut_off(client: &Client, exec: &str) -> Result<Option<i64>, Fault> {
+/// Ends an exec's program, or remembers it. Its exit code if it has ended by itself.
+async fn cut_off(
+    client: &Client,
+    stragglers: &Stragglers,
+    exec: &str,
+) -> Result<Option<i64>, Fault> {
     let state = client.inspect_exec(exec).await.map_err(fault)?;
     if state.running != Some(true) {
         return Ok(state.exit_code);
@@ -137,8 +196,12 @@ async fn cut_off(client: &Client, exec: &str) -> Result<Option<i64>, Fault> {
         Err(error) => return Err(fault(error)),
     };
     let init = inspected.state.and_then(|state| state.pid);
-    if let (Some(pid), Some(init)) = (process(state.pid), process(init)) {
-        kill_tree(pid, init);
+    let killed = match (process(state.pid), process(init)) {
+        (Some(pid), Some(init)) => kill_tree(pid, init),
+        _ => false,
+    };
+    if !killed {
+        stragglers.remember(container, exec);
     }
     Ok(None)
 }
@@ -151,17 +214,18 @@ fn process(pid: Option<i64>) -> Option<Pid> {
         .map(Pid::from_raw)
 }
 
-/// Kills a process and what it has started, if it is in the namespace of `init` and not in ours.
-fn kill_tree(pid: Pid, init: Pid) {
+/// Kills a process and what it has started, if it is in the namespace of `init` and not in ours; says
+/// whether it did.
+fn kill_tree(pid: Pid, init: Pid) -> bool {
     let namespace = |of: &str| fs::read_link(PathBuf::from(format!("/proc/{of}/ns/pid"))).ok();
     let theirs = namespace(&init.to_string());
     let (Some(theirs), Some(its), Some(ours)) =
         (theirs, namespace(&pid.to_string()), namespace("self"))
     else {
-        return;
+        return false;
     };
     if pid == init || its != theirs || theirs == ours {
-        return;
+        return false;
     }
     let mut family = vec![pid];
     let mut next = 0;
@@ -171,9 +235,11 @@ fn kill_tree(pid: Pid, init: Pid) {
         let _ = kill(member, Signal::SIGSTOP);
         family.extend(children(member));
     }
+    let mut killed = true;
     for member in family {
-        let _ = kill(member, Signal::SIGKILL);
+        killed &= kill(member, Signal::SIGKILL) != Err(nix::Error::EPERM);
     }
+    killed
 }
 
 fn children(pid: Pid) -> Vec<Pid> {

@@ -77,6 +77,7 @@ struct Shared {
     client: Mutex<Option<bollard::Docker>>,
     /// Old engines make two networks of one name if asked twice at once.
     making: tokio::sync::Mutex<()>,
+    stragglers: Arc<exec::Stragglers>,
 }
 
 impl Docker {
@@ -93,6 +94,7 @@ impl Docker {
                 deadlines,
                 client: Mutex::new(None),
                 making: tokio::sync::Mutex::new(()),
+                stragglers: Arc::default(),
             }),
         }
     }
@@ -227,7 +229,7 @@ impl Engine for Docker {
             let client = tokio::time::timeout_at(limit, self.client())
                 .await
                 .unwrap_or_else(|_| Err(fault::late()))?;
-            exec::exec(&client, id, argv, limit).await
+            exec::exec(&client, &self.shared.stragglers, id, argv, limit).await
         };
         self.judge(executed.await)
     }

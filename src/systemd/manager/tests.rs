@@ -43,6 +43,7 @@ impl Systemd {
 
 #[interface(name = "org.freedesktop.systemd1.Manager")]
 impl Systemd {
+    #[allow(clippy::unused_self, reason = "as the bus calls it")]
     fn load_unit(&self, name: &str) -> Result<OwnedObjectPath, Answer> {
         match name {
             "monopod.slice" => Ok(path(SLICE)),
@@ -58,6 +59,7 @@ impl Systemd {
         self.job("restart", name, mode)
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "as the bus calls it")]
     fn set_unit_properties(
         &self,
         name: &str,
