@@ -29,8 +29,8 @@ pub struct Plan {
 
 const RELOAD_EXAMPLES: &str = "\
 Examples:
-  systemctl reload monopod     the same, with the limits of [slice]
-  monopod plan                 what it would do
+  monopod reload               after a change of the files; monopod plan shows what it would do
+  systemctl reload monopod     the same, and the limits of [slice] in node.toml
 
 What changed is put in force with as little interruption as the change allows. If a file is invalid, the
 files in force stay in force, and monopod status says so too.
