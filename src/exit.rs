@@ -12,7 +12,7 @@ pub enum Exit {
     Usage = 2,
     /// A file of the user's is invalid.
     Invalid = 3,
-    /// Refused: an archive, a signature, a downgrade.
+    /// Refused: an archive, a signature, a downgrade (of a bundle, or of monopod itself below its ledger).
     Refused = 4,
     /// The daemon or the engine cannot be reached.
     Unreachable = 5,

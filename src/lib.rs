@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_code_is_in_one_place() {
+    fn memory_is_unsafe_in_one_place() {
         let mut files = Vec::new();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         sources(&folder, &mut files);

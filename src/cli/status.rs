@@ -159,7 +159,9 @@ fn lines(status: &Status, now: u64, colour: bool) -> Vec<String> {
     }
     screen.push(format!("ladder: {}", ladder(status)));
     if let Some(why) = &status.reload_error {
-        screen.push(format!("reload refused, what was in force stays so: {why}"));
+        screen.push(format!(
+            "files: refused, those before them are in force: {why}"
+        ));
     }
     if status.engine == EngineStatus::Silent {
         screen.push("engine: does not answer; nothing is concluded from that".to_owned());
@@ -214,6 +216,8 @@ fn ladder(status: &Status) -> String {
         "foot" => "at its foot, nothing to heal",
         "restart" => "restarting containers",
         "recreate" => "recreating containers",
+        "engine-restart" => "restarting the engine",
+        "reboot" => "the node is about to be rebooted",
         "withhold" => "the watchdog is withheld, systemd will restart monopod",
         "safe-state" => "used up: safe state; monopod stays up and keeps trying",
         other => other,
@@ -232,6 +236,9 @@ fn ladder(status: &Status) -> String {
 fn next_step(status: &Status) -> Option<String> {
     if status.engine == EngineStatus::Silent {
         return Some("look at the engine: systemctl status docker".to_owned());
+    }
+    if status.refused.is_some() {
+        return Some("mend the files (monopod check), then: systemctl reload monopod".to_owned());
     }
     if status.ladder == "safe-state" {
         return Some("mend the cause, then: monopod restart".to_owned());

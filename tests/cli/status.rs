@@ -183,7 +183,9 @@ fn every_rung() {
     let table = [
         ("restart", 0),
         ("recreate", 0),
+        ("engine-restart", 0),
         ("withhold", 1),
+        ("reboot", 3),
         ("safe-state", 3),
     ];
     for (ladder, withheld) in table {
@@ -198,6 +200,13 @@ fn every_rung() {
         json!({"withheld": u32::MAX, "deadline": "@later"}),
     );
     show(&damaged, &["status"]).matches("status/ledger-damaged");
+}
+
+#[test]
+fn files_that_are_refused() {
+    let why = "/etc/monopod/workload.toml:4:1: unknown key `imge`";
+    let status = with(status(&container()), json!({"refused": why}));
+    show(&status, &["status"]).matches("status/files-refused");
 }
 
 #[test]

@@ -11,21 +11,21 @@ use std::path::Path;
 use monopod::image::Digest;
 use serde_json::json;
 
-const APP: &str = r#"#!/bin/sh
+const APP: &str = r"#!/bin/sh
 trap 'echo stopped >>/state/log; exit 0' TERM
 httpd -f -p 80 -h /www &
 echo started >>/state/log
 echo httpd is up
 wait $!
-"#;
+";
 
-const HEALTHZ: &str = r#"#!/bin/sh
+const HEALTHZ: &str = r"#!/bin/sh
 if [ -e /state/sick ]; then
   printf 'Status: 500 Sick\r\n\r\nsick\n'
 else
   printf 'Content-Type: text/plain\r\n\r\nwell\n'
 fi
-"#;
+";
 
 /// Where the static busybox of Debian's package is.
 const BUSYBOX: &str = "/bin/busybox";

@@ -1,5 +1,6 @@
 //! From `dpkg --install` to a workload that answers.
 
+use crate::machine::eventually;
 use crate::node::{NODE, Node, WORKLOAD};
 
 #[test]
@@ -41,7 +42,7 @@ fn a_start_ends_when_the_workload_is_healthy() {
     let mark = node.mark();
     let mut start = node.begin("systemctl start monopod.service");
     node.await_line(&mark, "monopod.service", "supervising gateway");
-    node.eventually("the app runs", || !node.app_log().is_empty());
+    eventually("the app runs", || !node.app_log().is_empty());
     assert!(start.runs(), "the start ended before the app was healthy");
     assert_eq!(node.show("monopod.service", "ActiveState"), "activating");
     node.sick(false);

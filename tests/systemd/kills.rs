@@ -1,5 +1,6 @@
 //! kill -9 of the workload, of the daemon, of dockerd: each heals by itself.
 
+use crate::machine::eventually;
 use crate::node::Node;
 
 #[test]
@@ -36,7 +37,7 @@ fn a_killed_engine_is_waited_for_and_the_workload_runs_again() {
     node.ok("systemctl kill --signal=KILL --kill-whom=main docker.service");
     // Without live-restore the next dockerd ends what the last one left behind.
     node.await_line(&mark, "docker.service", "Started ");
-    node.eventually("the app was started again", || {
+    eventually("the app was started again", || {
         node.app_log()
             .iter()
             .filter(|line| *line == "started")

@@ -16,8 +16,8 @@ fn a_sick_workload_climbs_to_the_watchdog_and_ends_in_the_safe_state() {
     let first = node.running("app");
     let mark = node.mark();
     node.sick(true);
-    node.await_line(&mark, "monopod.service", "a further restart");
-    node.await_line(&mark, "monopod.service", "a further recreation");
+    node.await_line(&mark, "monopod.service", "restart 1 of 1");
+    node.await_line(&mark, "monopod.service", "recreation 1 of 1");
     node.await_line(&mark, "monopod.service", "watchdog is no longer fed");
     let failed = node.await_entry(&mark, "the watchdog has barked", |entry| {
         entry.field("MESSAGE_ID") == UNIT_FAILED && entry.field("UNIT") == "monopod.service"
@@ -30,7 +30,8 @@ fn a_sick_workload_climbs_to_the_watchdog_and_ends_in_the_safe_state() {
     node.await_line(&mark, "monopod.service", "safe state");
     assert_ne!(node.running("app").id, first.id, "it was never recreated");
     assert_eq!(node.sh("monopod status").code, 6);
-    assert!(node.ok("monopod status || true").contains("safe-state"));
+    let told = node.ok("monopod status || true");
+    assert!(told.contains("safe state"), "{told}");
     assert_eq!(node.show("monopod.service", "NRestarts"), "1");
 
     // The owner mends it, and says so.

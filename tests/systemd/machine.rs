@@ -231,7 +231,7 @@ impl Machine {
         let output = self
             .command(&["timeout", &limit, "sh", "-euc", script])
             .output();
-        came(output.expect("nsenter is installed"))
+        came(&output.expect("nsenter is installed"))
     }
 
     /// Runs a shell script in the machine that has to succeed; what it printed.
@@ -297,27 +297,6 @@ impl Machine {
         })
     }
 
-    /// The entries since the mark that are about a unit.
-    pub fn entries(&self, mark: &Mark, unit: &str) -> Vec<Entry> {
-        let text = self.ok(&format!(
-            "journalctl --quiet --output=json --after-cursor='{}'",
-            mark.0
-        ));
-        text.lines()
-            .map(|line| Entry(serde_json::from_str(line).expect("journalctl prints JSON")))
-            .filter(|entry| entry.about(unit))
-            .collect()
-    }
-
-    /// Waits until something holds that gives no sign of its own.
-    pub fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(Instant::now() < end, "it never came to be that {what}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
     /// Properties of a unit, as `systemctl show` says them.
     pub fn show(&self, unit: &str, property: &str) -> String {
         self.ok(&format!("systemctl show --value -p {property} {unit}"))
@@ -336,13 +315,22 @@ impl Drop for Machine {
     }
 }
 
+/// Waits until something holds that gives no sign of its own.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "it never came to be that {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// A script that runs in a machine.
 pub struct Begun(Child);
 
 impl Begun {
     /// Waits for its end.
     pub fn end(self) -> Came {
-        came(self.0.wait_with_output().expect("it is our child"))
+        came(&self.0.wait_with_output().expect("it is our child"))
     }
 
     /// Whether it still runs.
@@ -351,7 +339,7 @@ impl Begun {
     }
 }
 
-fn came(output: Output) -> Came {
+fn came(output: &Output) -> Came {
     Came {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

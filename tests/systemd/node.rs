@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::image;
-use crate::machine::Machine;
+use crate::machine::{Machine, eventually};
 
 /// The app's reference.
 pub const IMAGE: &str = "monopod.test/app:1";
@@ -44,14 +44,14 @@ pub struct Material {
     pub next: PathBuf,
     /// The app's image archive.
     pub archive: PathBuf,
-    _folder: tempfile::TempDir,
 }
 
 /// The material, made once.
 pub fn material() -> &'static Material {
     static MADE: OnceLock<Material> = OnceLock::new();
     MADE.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("the temporary folder can be written");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("systemd");
+        std::fs::create_dir_all(&folder).expect("the build's folder can be written");
         let tree = printed(Command::new("tests/lib/tree").args(["systemd", "trixie"]));
         let packages = match std::env::var_os("MONOPOD_TEST_PACKAGES") {
             Some(folder) => folder.into(),
@@ -61,20 +61,19 @@ pub fn material() -> &'static Material {
                         Command::new("packaging/build")
                             .args(["--binary", env!("CARGO_BIN_EXE_monopod")])
                             .args(["--revision", revision, "--output"])
-                            .arg(folder.path().join(revision)),
+                            .arg(folder.join(revision)),
                     );
                 }
-                folder.path().to_owned()
+                folder.clone()
             }
         };
-        let archive = folder.path().join("app.tar");
+        let archive = folder.join("app.tar");
         image::write(&archive, IMAGE, "one\n");
         Material {
             tree: tree.into(),
             package: deb(&packages.join("1")),
             next: deb(&packages.join("2")),
             archive,
-            _folder: folder,
         }
     })
 }
@@ -215,7 +214,7 @@ impl Node {
 
     /// Waits until the daemon says that all is healthy.
     pub fn await_healthy(&self) {
-        self.eventually("the workload is healthy", || {
+        eventually("the workload is healthy", || {
             self.sh("monopod status").code == 0
         });
     }

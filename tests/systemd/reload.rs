@@ -1,5 +1,6 @@
 //! `systemctl reload` applies what has changed, with as little interruption as the change allows.
 
+use crate::machine::eventually;
 use crate::node::{NODE, Node, WORKLOAD};
 
 fn with_helper(seconds: u32) -> String {
@@ -18,15 +19,24 @@ fn a_reload_touches_what_has_changed_and_nothing_else() {
     let changed = with_helper(100_000).replace("500ms", "700ms");
     node.configure("workload.toml", &changed);
     node.ok("systemctl reload monopod.service");
-    assert_eq!(node.ok("monopod plan --json | tr -d ' \\n'"), "[]");
     assert_eq!(node.running("app"), app);
     assert_eq!(node.running("helper"), helper);
+
+    // systemd is told, whoever asks for it.
+    let mark = node.mark();
+    node.ok(
+        "systemctl log-level debug && systemctl kill --signal=HUP --kill-whom=main monopod.service",
+    );
+    let told = node.await_line(&mark, "monopod.service", "RELOADING=1");
+    assert!(told.message().contains("MONOTONIC_USEC="), "{told:?}");
+    node.ok("systemctl log-level info");
+    assert_eq!(node.running("app"), app);
 
     // A changed helper leaves the main container alone.
     let changed = with_helper(99_999).replace("500ms", "700ms");
     node.configure("workload.toml", &changed);
     node.ok("systemctl reload monopod.service");
-    node.eventually("the helper runs as it is written now", || {
+    eventually("the helper runs as it is written now", || {
         let words = node
             .sh("docker inspect --format '{{.State.Running}} {{.Args}} {{.Path}}' gateway-helper");
         words.stdout.starts_with("true") && words.stdout.contains("99999")
@@ -43,7 +53,7 @@ fn a_reload_touches_what_has_changed_and_nothing_else() {
     assert_eq!(node.show("monopod.service", "ActiveState"), "active");
     assert_eq!(node.running("app"), app);
     assert_eq!(node.running("helper"), helper);
-    node.eventually("STATUS says so", || {
+    eventually("STATUS says so", || {
         node.show("monopod.service", "StatusText")
             .contains("reload")
     });
@@ -51,7 +61,7 @@ fn a_reload_touches_what_has_changed_and_nothing_else() {
     // And the right one again takes the word back.
     node.configure("workload.toml", &changed);
     node.ok("systemctl reload monopod.service");
-    node.eventually("STATUS is the workload's again", || {
+    eventually("STATUS is the workload's again", || {
         !node
             .show("monopod.service", "StatusText")
             .contains("reload")

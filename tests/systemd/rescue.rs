@@ -22,3 +22,21 @@ fn a_silent_engine_is_restarted_by_the_privileged_half() {
     assert_ne!(node.show("docker.service", "MainPID"), engine);
     assert_eq!(node.show("monopod-rescue.service", "Result"), "success");
 }
+
+#[test]
+fn without_the_privileged_half_that_rung_is_stepped_over() {
+    let node = Node::prepared(WORKLOAD, &owner());
+    node.ok("systemctl mask --now monopod-rescue.path");
+    node.ok("systemctl start monopod.service");
+    let engine = node.show("docker.service", "MainPID");
+    let mark = node.mark();
+    node.sick(true);
+    node.ok(&format!("kill -STOP {engine}"));
+    // Nobody takes the request; the watchdog is the next rung.
+    node.await_line(&mark, "monopod.service", "watchdog is no longer fed");
+    assert_eq!(node.show("docker.service", "MainPID"), engine);
+    assert_eq!(node.read("/run/monopod/rescue/engine"), "");
+    node.ok(&format!("kill -CONT {engine}"));
+    node.sick(false);
+    node.await_healthy();
+}

@@ -142,7 +142,7 @@ fn a_reload_interrupts_no_more_than_it_must() {
             assert_eq!(pid(&status, name), pid(&helped, name), "{name}");
         }
     };
-    refused("unknown key");
+    refused("has no `image`");
     assert_eq!(node.run(&["check"]).code, 3);
     describe(&node, "200ms", 200_000);
     let settings = node.root.join("etc/monopod/node.toml");
