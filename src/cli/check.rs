@@ -43,9 +43,21 @@ pub struct Check {
 
 /// Checks, and tells what was found.
 pub fn run(paths: &Paths, check: &Check) -> Exit {
-    let host = ThisHost::default();
+    judge(paths, check.file.as_deref()).tell(check.json)
+}
+
+/// Says what is wrong with this node's files, and nothing where all is well.
+pub fn complaints(paths: &Paths) -> Exit {
+    let mut outcome = judge(paths, None);
+    outcome.good.clear();
+    outcome.tell(false)
+}
+
+fn judge(paths: &Paths, file: Option<&Path>) -> Outcome {
+    // A service's own credentials are among what its files may name.
+    let host = ThisHost::of_environment();
     let mut outcome = Outcome::default();
-    match &check.file {
+    match file {
         Some(file) if file.file_name().is_some_and(|name| name == "node.toml") => {
             outcome.take(file, spec::load_node_file(file, &host), node_line);
         }
@@ -59,7 +71,7 @@ pub fn run(paths: &Paths, check: &Check) -> Exit {
             }
         }
     }
-    outcome.tell(check.json)
+    outcome
 }
 
 /// What the files came to.

@@ -1,10 +1,13 @@
-//! `monopod plan` and `monopod restart`: what is asked of the daemon over the bus.
+//! `monopod plan`, `monopod reload` and `monopod restart`: what is asked of the daemon over the bus.
 
 use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::{block_on, complain, note, print};
+use super::{block_on, check, complain, note, print};
 use crate::core::supervisor::{Step, StepKind};
 use crate::exit::Exit;
+use crate::paths::Paths;
 use crate::systemd::BusAddress;
 use crate::systemd::client::{Client, ClientError, Refusal};
 
@@ -23,6 +26,20 @@ pub struct Plan {
     #[arg(long)]
     json: bool,
 }
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  systemctl reload monopod     the same, with the limits of [slice]
+  monopod plan                 what it would do
+
+What changed is put in force with as little interruption as the change allows. If a file is invalid, the
+files in force stay in force, and monopod status says so too.
+Exit codes: 0 in force, 1 refused, 3 a file is invalid, 5 no daemon.";
+
+/// Arguments of `monopod reload`.
+#[derive(Debug, Args)]
+#[command(after_help = RELOAD_EXAMPLES)]
+pub struct Reload {}
 
 const RESTART_EXAMPLES: &str = "\
 Examples:
@@ -84,6 +101,38 @@ fn line(step: &Step) -> String {
         }
         StepKind::Remove => format!("{role}: would be stopped and removed"),
     }
+}
+
+/// Has the daemon read its files again. It is asked even if they are invalid: it tells everyone so.
+pub fn reload(paths: &Paths) -> Exit {
+    let checked = check::complaints(paths);
+    block_on(async {
+        let asked = match Client::connect(&BusAddress::system()).await {
+            Ok(client) => client.reload().await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(()) => Exit::Done,
+            // It has been said in full.
+            Err(ClientError::Refused(Refusal::Invalid, _)) if checked == Exit::Invalid => checked,
+            Err(ClientError::NoBus(..) | ClientError::NoDaemon) if signalled() => {
+                note(
+                    "the daemon was told by a signal, since there is no bus: its journal has the outcome",
+                );
+                checked
+            }
+            Err(error) => told(&error),
+        }
+    })
+}
+
+/// Tells the daemon without the bus, where systemd says who it is.
+fn signalled() -> bool {
+    std::env::var("MAINPID")
+        .ok()
+        .and_then(|pid| pid.parse().ok())
+        .filter(|pid| *pid > 1)
+        .is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGHUP).is_ok())
 }
 
 /// Asks for a restart.

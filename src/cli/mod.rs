@@ -61,6 +61,8 @@ pub enum Verb {
     Status(status::Show),
     /// Show what the containers have said
     Logs(logs::Logs),
+    /// Read the files again and put in force what changed
+    Reload(control::Reload),
     /// Restart one container, or all of them
     Restart(control::Restart),
     /// Take an image archive into the store, and from there into the engine
@@ -95,6 +97,7 @@ pub fn run(args: Args) -> Exit {
         Verb::Plan(plan) => control::plan(&plan),
         Verb::Status(show) => status::run(&show),
         Verb::Logs(logs) => logs::run(&paths, &logs),
+        Verb::Reload(_) => control::reload(&paths),
         Verb::Restart(restart) => control::restart(&restart),
         Verb::Import(import) => import::run(&paths, &import),
         Verb::Images(images) => images::run(&paths, &images),

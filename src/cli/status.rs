@@ -237,7 +237,7 @@ fn next_step(status: &Status) -> Option<String> {
     if status.engine == EngineStatus::Silent {
         return Some("look at the engine: systemctl status docker".to_owned());
     }
-    if status.refused.is_some() {
+    if status.reload_error.is_some() {
         return Some("mend the files (monopod check), then: systemctl reload monopod".to_owned());
     }
     if status.ladder == "safe-state" {

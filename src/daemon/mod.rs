@@ -197,7 +197,10 @@ fn alone(paths: &Paths) -> Result<File, String> {
 async fn first_files(paths: &Paths, notifier: &mut Notifier) -> Result<(Workload, Node), Exit> {
     let mut told = String::new();
     for _ in 0..READS {
-        let invalid = match (load(paths), spec::load_node(paths, &host())) {
+        let invalid = match (
+            load(paths),
+            spec::load_node(paths, &ThisHost::of_environment()),
+        ) {
             (Ok(workload), Ok(node)) => return Ok((workload, node.value)),
             (Err(invalid), _) | (_, Err(invalid)) => invalid,
         };
@@ -216,14 +219,8 @@ async fn first_files(paths: &Paths, notifier: &mut Notifier) -> Result<(Workload
     Err(Exit::Invalid)
 }
 
-fn host() -> ThisHost {
-    ThisHost {
-        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
-    }
-}
-
 fn load(paths: &Paths) -> Result<Workload, Invalid> {
-    let loaded = spec::load(paths, &host())?;
+    let loaded = spec::load(paths, &ThisHost::of_environment())?;
     for warning in &loaded.warnings {
         warn!("{}", warning.message());
     }
@@ -494,7 +491,7 @@ impl Running {
     /// The files, if they can be put in force while the daemon runs.
     fn read_again(&self) -> Result<(Workload, Policy), RequestError> {
         let workload = self.read()?;
-        let node = spec::load_node(&self.paths, &host())
+        let node = spec::load_node(&self.paths, &ThisHost::of_environment())
             .map_err(|invalid| RequestError::Invalid(invalid.to_string()))?
             .value;
         let running = self.deeds.workload();

@@ -29,18 +29,17 @@ pub fn give_back() -> usize {
 }
 
 /// Where a file is mapped, private, without the right to write and without a page that was ever
-/// written to (a page that is written to becomes anonymous; relocated constants are such).
+/// written to: such a page (relocated constants are of them) is anonymous, in memory or swapped out.
 fn clean(smaps: impl BufRead) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut mapping = None;
     for line in smaps.lines() {
         let Ok(line) = line else { break };
         if let Some(kib) = line.strip_prefix("Anonymous:") {
-            if let Some(range) = mapping.take()
-                && kib.trim() == "0 kB"
-            {
-                found.push(range);
-            }
+            mapping = mapping.filter(|_| kib.trim() == "0 kB");
+        } else if let Some(kib) = line.strip_prefix("Swap:") {
+            // It comes after the line above; a record without it says too little.
+            found.extend(mapping.take().filter(|_| kib.trim() == "0 kB"));
         } else if line.starts_with(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c)) {
             mapping = mapped_file(&line);
         }
@@ -48,7 +47,7 @@ fn clean(smaps: impl BufRead) -> Vec<Range<usize>> {
     found
 }
 
-/// The addresses of a mapping's first line (proc_pid_maps(5)), if it is of a file, private, and not writable.
+/// The addresses of a mapping's first line, as `proc_pid_maps(5)` has it, if it is of a file, private, and not writable.
 fn mapped_file(line: &str) -> Option<Range<usize>> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
@@ -64,7 +63,7 @@ fn mapped_file(line: &str) -> Option<Range<usize>> {
 fn drop_pages(range: &Range<usize>) -> bool {
     let start = std::ptr::without_provenance_mut(range.start);
     // SAFETY: the mapping is of a file, private, not writable, and none of its pages was ever
-    // written to: the kernel said so, and nothing in this process maps, unmaps or protects memory
+    // written to, be it in memory or swapped out: the kernel said so, and nothing in this process maps, unmaps or protects memory
     // of files while it runs. So each page is a copy of the file's, and is read from there again
     // when it is touched; the bytes at each address stay what they are. Under memory pressure the
     // kernel does the same to such pages at any time.
@@ -79,21 +78,34 @@ mod tests {
 55d0c0a00000-55d0c0a01000 r--p 00000000 fe:00 1234                       /usr/bin/monopod
 Size:                  4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 VmFlags: rd mr mw me sd
 55d0c0a01000-55d0c0de7000 r-xp 00001000 fe:00 1234                       /usr/bin/monopod
 Anonymous:             0 kB
+Swap:                  0 kB
 55d0c0e67000-55d0c0e87000 r--p 00467000 fe:00 1234                       /usr/bin/monopod
 Anonymous:           128 kB
-55d0c0e87000-55d0c0e89000 rw-p 00487000 fe:00 1234                       /usr/bin/monopod
+Swap:                  0 kB
+55d0c0e87000-55d0c0e88000 r--p 00487000 fe:00 1234                       /usr/bin/monopod
 Anonymous:             0 kB
+Swap:                  4 kB
+55d0c0e88000-55d0c0e89000 r--p 00487000 fe:00 1234                       /usr/bin/monopod
+Anonymous:             0 kB
+55d0c0e89000-55d0c0e8b000 rw-p 00487000 fe:00 1234                       /usr/bin/monopod
+Anonymous:             0 kB
+Swap:                  0 kB
 55d0c1a00000-55d0c1a02000 rw-p 00000000 00:00 0                          [heap]
 Anonymous:             8 kB
+Swap:                  0 kB
 7f2331c00000-7f2331c01000 r--p 00000000 00:00 0
 Anonymous:             0 kB
+Swap:                  0 kB
 7f2331c10000-7f2331c11000 r--s 00000000 fe:00 77                         /run/shared
 Anonymous:             0 kB
+Swap:                  0 kB
 7f2331c41000-7f2331c43000 r-xp 00000000 00:00 0                          [vdso]
 Anonymous:             0 kB
+Swap:                  0 kB
 ";
 
     #[test]
@@ -117,7 +129,7 @@ Anonymous:             0 kB
             "zz-66 r-xp 0 fe:00 1",
             "5a-66 r-xp 0 fe:00",
         ] {
-            let text = format!("{text}\nAnonymous: 0 kB\n");
+            let text = format!("{text}\nAnonymous: 0 kB\nSwap: 0 kB\n");
             assert_eq!(clean(text.as_bytes()), [], "{text}");
         }
     }

@@ -57,6 +57,15 @@ pub struct ThisHost {
     pub credentials: Option<PathBuf>,
 }
 
+impl ThisHost {
+    /// The machine as systemd shows it to this process.
+    pub fn of_environment() -> Self {
+        Self {
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        }
+    }
+}
+
 impl Host for ThisHost {
     fn look(&self, path: &Path) -> io::Result<Fact> {
         let metadata = fs::metadata(path)?;

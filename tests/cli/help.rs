@@ -2,8 +2,8 @@
 
 use crate::support::Monopod;
 
-const VERBS: [&str; 9] = [
-    "check", "plan", "status", "logs", "restart", "import", "images", "doctor", "daemon",
+const VERBS: [&str; 10] = [
+    "check", "plan", "status", "logs", "reload", "restart", "import", "images", "doctor", "daemon",
 ];
 
 #[test]

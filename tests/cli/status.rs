@@ -205,7 +205,7 @@ fn every_rung() {
 #[test]
 fn files_that_are_refused() {
     let why = "/etc/monopod/workload.toml:4:1: unknown key `imge`";
-    let status = with(status(&container()), json!({"refused": why}));
+    let status = with(status(&container()), json!({"reload_error": why}));
     show(&status, &["status"]).matches("status/files-refused");
 }
 
