@@ -53,19 +53,18 @@ pub fn material() -> &'static Material {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("systemd");
         std::fs::create_dir_all(&folder).expect("the build's folder can be written");
         let tree = printed(Command::new("tests/lib/tree").args(["systemd", "trixie"]));
-        let packages = match std::env::var_os("MONOPOD_TEST_PACKAGES") {
-            Some(folder) => folder.into(),
-            None => {
-                for revision in ["1", "2"] {
-                    printed(
-                        Command::new("packaging/build")
-                            .args(["--binary", env!("CARGO_BIN_EXE_monopod")])
-                            .args(["--revision", revision, "--output"])
-                            .arg(folder.join(revision)),
-                    );
-                }
-                folder.clone()
+        let packages = if let Some(folder) = std::env::var_os("MONOPOD_TEST_PACKAGES") {
+            folder.into()
+        } else {
+            for revision in ["1", "2"] {
+                printed(
+                    Command::new("packaging/build")
+                        .args(["--binary", env!("CARGO_BIN_EXE_monopod")])
+                        .args(["--revision", revision, "--output"])
+                        .arg(folder.join(revision)),
+                );
             }
+            folder.clone()
         };
         let archive = folder.join("app.tar");
         image::write(&archive, IMAGE, "one\n");
