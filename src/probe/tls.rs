@@ -13,9 +13,11 @@ use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::crypto::ring::{self, cipher_suite as suite};
+use tokio_rustls::rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::sign::SigningKey;
 use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
@@ -32,7 +34,7 @@ const CA_FILE_MAX: u64 = 4 << 20;
 /// The authorities are read each time: they may be renewed on disk, and an https probe with its
 /// own authorities is rare.
 pub(super) async fn wrap(link: Link, tls: &Tls, name: &str) -> Result<TlsStream<Link>, Trouble> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|e| Trouble::Unasked(e.to_string()))?;
@@ -60,6 +62,54 @@ pub(super) async fn wrap(link: Link, tls: &Tls, name: &str) -> Result<TlsStream<
                 None => Trouble::io(&error),
             }
         })
+}
+
+/// What ring offers, without what a probe can do without: every server that speaks TLS 1.3 must
+/// know AES, and a client without a certificate signs nothing. It keeps the binary small.
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            suite::TLS13_AES_256_GCM_SHA384,
+            suite::TLS13_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        ],
+        kx_groups: ring::DEFAULT_KX_GROUPS.to_vec(),
+        signature_verification_algorithms: ring::default_provider()
+            .signature_verification_algorithms,
+        secure_random: &Kernel,
+        key_provider: &NoKeys,
+    }
+}
+
+/// Random bytes of the kernel.
+#[derive(Debug)]
+struct Kernel;
+
+impl SecureRandom for Kernel {
+    fn fill(&self, mut buffer: &mut [u8]) -> Result<(), GetRandomFailed> {
+        while !buffer.is_empty() {
+            let flags = rustix::rand::GetRandomFlags::empty();
+            match rustix::rand::getrandom(&mut *buffer, flags) {
+                Ok(count) => buffer = &mut buffer[count..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return Err(GetRandomFailed),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A probe shows no certificate of its own.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        Err(Error::General("a probe has no keys".to_owned()))
+    }
 }
 
 fn authorities(path: &Path) -> Result<RootCertStore, Trouble> {
