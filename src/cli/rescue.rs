@@ -31,7 +31,7 @@ const LINE: u64 = 512;
 const DAEMON: &str = "monopod.service";
 
 /// What helps where the engine's unit cannot be told.
-const NAME_IT: &str = "name it in node.toml: [engine] unit = \"...service\"";
+const NAME_IT: &str = "name the unit in node.toml: [engine] unit = \"...service\"";
 
 /// What can be asked for: the request's file name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -210,7 +210,7 @@ fn a_rescue_does_what_the_node_file_allows() {
             "[engine]\nsocket = \"unix:///run/x.sock\"",
             &[],
             3,
-            "name it in node.toml",
+            "name the unit in node.toml",
         ),
         (&["reboot"], "", &[], 4, "node.toml does not allow it"),
         (
@@ -289,7 +289,7 @@ fn a_rescue_restarts_the_daemons_engine_and_no_other() {
             "",
             &["load monopod.service"],
             3,
-            "listens on /run/x.sock; name it in node.toml: [engine] unit",
+            "listens on /run/x.sock; name the unit in node.toml: [engine] unit",
         ),
         (
             &["DOCKER_HOST=tcp://far:2375"],
@@ -305,7 +305,7 @@ fn a_rescue_restarts_the_daemons_engine_and_no_other() {
             "",
             &["load monopod.service"],
             3,
-            "name it in node.toml: [engine] unit",
+            "name the unit in node.toml: [engine] unit",
         ),
         (
             &["DOCKER_HOST=unix:///run/x.sock"],
