@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use nix::sys::prctl::{set_keepcaps, set_pdeathsig};
 use nix::sys::signal::Signal;
@@ -19,12 +20,13 @@ use crate::paths::Paths;
 pub enum Keep {
     /// Nothing.
     Nothing,
-    /// It may read every file: an archive on a stick is often root's alone.
+    /// It may read every file: an archive on a stick is often root's alone. Only where the sandbox
+    /// then takes all other files out of reach.
     Reading,
 }
 
-/// Becomes the store's owner: of the store itself, or if there is none yet, of the folder that it
-/// will be in. Who is not root, and where root is the owner, stays what it is.
+/// Becomes the owner of the state folder, or where that is root's, of the store in it. Who is not
+/// root, and where root is the owner of both, stays what it is.
 ///
 /// # Errors
 ///
@@ -33,18 +35,63 @@ pub fn become_owner(paths: &Paths, keep: Keep) -> Result<(), String> {
     if !geteuid().is_root() {
         return Ok(());
     }
-    let mut places = [paths.store(), paths.state()].into_iter();
-    let Some((uid, gid)) = places.find_map(|path| {
-        let found = fs::metadata(path).ok()?;
-        Some((Uid::from_raw(found.uid()), Gid::from_raw(found.gid())))
-    }) else {
+    let Some((uid, gid)) = owner(paths)? else {
         return Ok(());
     };
-    if uid.is_root() {
-        return Ok(());
-    }
     become_user(uid, gid, keep)
         .map_err(|error| format!("cannot become the store's owner (user {uid}): {error}"))
+}
+
+/// Refuses to be root where the state is another user's: what root writes there, that user could
+/// not replace.
+///
+/// # Errors
+///
+/// A sentence for people.
+pub fn not_as_root(paths: &Paths) -> Result<(), String> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let Some((uid, _)) = owner(paths)? else {
+        return Ok(());
+    };
+    let state = paths.state();
+    let name = match User::from_uid(uid) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => uid.to_string(),
+    };
+    Err(format!(
+        "{0} belongs to the user {name}, and a daemon that runs as root would leave files there that {name} \
+         cannot replace; start it by systemctl start monopod, or give the folder to root for good: chown -R root {0}",
+        state.display()
+    ))
+}
+
+/// Whose the state is, if it is another's than root's.
+fn owner(paths: &Paths) -> Result<Option<(Uid, Gid)>, String> {
+    let unseen =
+        |path: &Path, error: io::Error| format!("cannot look at {}: {error}", path.display());
+    // Nobody but root puts something in this place, be it a link. In the folder itself its owner does.
+    let state = paths.state();
+    let found = match fs::metadata(&state) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found.map_err(|error| unseen(&state, error))?,
+    };
+    let store = paths.store();
+    let below = match fs::symlink_metadata(&store) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        below => Some(below.map_err(|error| unseen(&store, error))?),
+    };
+    if below.as_ref().is_some_and(|below| !below.is_dir()) {
+        return Err(format!(
+            "{0} is not a folder; move it away, and for a store on another disk mount that disk's folder at {0}",
+            store.display()
+        ));
+    }
+    let owners = [Some(found), below].into_iter().flatten();
+    Ok(owners
+        .map(|found| (Uid::from_raw(found.uid()), Gid::from_raw(found.gid())))
+        .find(|(uid, _)| !uid.is_root()))
 }
 
 fn become_user(uid: Uid, gid: Gid, keep: Keep) -> io::Result<()> {

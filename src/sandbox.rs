@@ -3,7 +3,8 @@
 //! It keeps file work and memory. It loses the ways to speak to anyone (the engine's socket among
 //! them), to start a program, and to look into or signal another process. Of the file system it keeps
 //! the store, and the archive for reading, where the kernel has Landlock (5.13 and newer); an older
-//! kernel leaves it the files of its user. None of it can be taken off again.
+//! kernel leaves it the files of its user, so it must not have the right to read those of others
+//! there. None of it can be taken off again.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -3,6 +3,7 @@
 //! The archive is read by a process of its own (`monopod unpack`), which has given up every way to
 //! reach the engine before it reads the first byte. This process never parses what a stranger wrote.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, stdin};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -327,9 +328,16 @@ fn helper(paths: &Paths) -> Command {
 /// The shut-in half.
 pub fn unpack(paths: &Paths, arguments: &Unpack) -> Exit {
     // What the preload folder holds has to be readable by the daemon as well.
-    let keep = match arguments.source.as_deref() {
-        Some(source) if source != Path::new("-") => Keep::Reading,
-        Some(_) | None => Keep::Nothing,
+    let named = arguments
+        .source
+        .as_deref()
+        .filter(|source| *source != Path::new("-"));
+    // Without Landlock, who may read every file could be made to. Then root only opens the archive;
+    // a layout folder has to be readable by the store's owner.
+    let (keep, mut opened) = match named {
+        Some(_) if sandbox::landlock() => (Keep::Reading, None),
+        Some(source) => (Keep::Nothing, open_file(source)),
+        None => (Keep::Nothing, None),
     };
     if let Err(text) = owner::become_owner(paths, keep) {
         complain(text);
@@ -361,7 +369,7 @@ pub fn unpack(paths: &Paths, arguments: &Unpack) -> Exit {
     };
     let done = match arguments.source.as_deref() {
         None => unpack_preload(paths, &store, &options),
-        Some(source) => unpack_one(&store, source, &options),
+        Some(source) => unpack_one(&store, source, opened.as_mut(), &options),
     };
     match done {
         Ok(unpacked) => {
@@ -384,9 +392,16 @@ pub fn unpack(paths: &Paths, arguments: &Unpack) -> Exit {
     }
 }
 
+/// A file; what is none, or cannot be opened, is looked at later, by who reads it.
+fn open_file(path: &Path) -> Option<File> {
+    let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
+    File::open(path).ok().filter(|_| is_file)
+}
+
 fn unpack_one(
     store: &Store,
     source: &Path,
+    opened: Option<&mut File>,
     options: &ImportOptions,
 ) -> Result<Unpacked, ImportError> {
     let bar = Bar::new();
@@ -398,6 +413,14 @@ fn unpack_one(
             reader: &mut stdin,
         };
         import(store, stream, options, &mut progress)?
+    } else if let Some(reader) = opened {
+        let name = &source.display().to_string();
+        import(
+            store,
+            Source::Stream { name, reader },
+            options,
+            &mut progress,
+        )?
     } else {
         import(store, Source::Path(source), options, &mut progress)?
     };

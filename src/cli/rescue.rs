@@ -22,10 +22,16 @@ use crate::probe::tame;
 use crate::spec::types::Node;
 use crate::systemd::BusAddress;
 use crate::systemd::journal::{self, Rescued};
-use crate::systemd::manager::{self, OrderError};
+use crate::systemd::manager::{self, Environment, OrderError};
 
 /// Most bytes of a request that are read, and most characters of it that are logged.
 const LINE: u64 = 512;
+
+/// Whose engine it is.
+const DAEMON: &str = "monopod.service";
+
+/// What helps where the engine's unit cannot be told.
+const NAME_IT: &str = "name the unit in node.toml: [engine] unit = \"...service\"";
 
 /// What can be asked for: the request's file name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,17 +94,24 @@ fn refuse(text: std::fmt::Arguments<'_>) {
 fn fulfil(wish: Wish, why: &str, node: &Node) -> Exit {
     let address = BusAddress::system();
     match wish {
-        Wish::Engine => {
-            let unit = match engine_unit(node) {
-                Ok(unit) => unit,
-                Err(text) => {
-                    refuse(format_args!("the engine is not restarted ({why}): {text}"));
-                    return Exit::Invalid;
-                }
-            };
-            journal::rescue(Rescued::Engine, &format!("restarting {unit}: {why}"));
-            order(async || manager::restart_unit(&address, &unit).await)
+        Wish::Engine if node.escalation.engine_restarts == 0 => {
+            refuse(format_args!(
+                "the engine is not restarted ({why}): node.toml does not allow it ([escalation] engine_restarts = 0)"
+            ));
+            Exit::Refused
         }
+        Wish::Engine => block_on(async {
+            match engine_unit(node, &address).await {
+                Ok(unit) => {
+                    journal::rescue(Rescued::Engine, &format!("restarting {unit}: {why}"));
+                    ended(manager::restart_unit(&address, &unit).await)
+                }
+                Err((exit, text)) => {
+                    refuse(format_args!("the engine is not restarted ({why}): {text}"));
+                    exit
+                }
+            }
+        }),
         Wish::Reboot if !node.escalation.reboot => {
             refuse(format_args!(
                 "the node is not rebooted ({why}): node.toml does not allow it ([escalation] reboot = true)"
@@ -107,34 +120,62 @@ fn fulfil(wish: Wish, why: &str, node: &Node) -> Exit {
         }
         Wish::Reboot => {
             journal::rescue(Rescued::Reboot, &format!("rebooting the node: {why}"));
-            order(async || manager::reboot(&address).await)
+            block_on(async { ended(manager::reboot(&address).await) })
         }
     }
 }
 
-fn order(order: impl AsyncFnOnce() -> Result<(), OrderError>) -> Exit {
-    block_on(async {
-        match order().await {
-            Ok(()) => Exit::Done,
-            Err(error) => {
-                refuse(format_args!("{error}"));
-                match error {
-                    OrderError::Unreachable(..) => Exit::Unreachable,
-                    OrderError::NoSuchUnit(_) | OrderError::Refused(_) => Exit::Failed,
-                }
-            }
+/// What systemd made of an order.
+fn ended(order: Result<(), OrderError>) -> Exit {
+    match order {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            refuse(format_args!("{error}"));
+            exit(&error)
         }
+    }
+}
+
+fn exit(error: &OrderError) -> Exit {
+    match error {
+        OrderError::Unreachable(..) => Exit::Unreachable,
+        OrderError::NoSuchUnit(_) | OrderError::Refused(_) => Exit::Failed,
+    }
+}
+
+/// The unit of the daemon's engine: as node.toml names it, or by the socket that the daemon speaks to.
+async fn engine_unit(node: &Node, address: &BusAddress) -> Result<String, (Exit, String)> {
+    let host = if node.engine_unit.is_some() || node.engine_socket.is_some() {
+        None
+    } else {
+        let environment = manager::environment(address, DAEMON).await;
+        let environment = environment.map_err(|error| (exit(&error), error.to_string()))?;
+        docker_host(&environment).map_err(|text| (Exit::Invalid, text))?
+    };
+    let socket = engine::socket(node, host.as_deref()).map_err(|text| (Exit::Invalid, text))?;
+    engine::unit(node, &socket).ok_or_else(|| {
+        let text = format!(
+            "nothing tells which unit listens on {}; {NAME_IT}",
+            socket.display()
+        );
+        (Exit::Invalid, text)
     })
 }
 
-fn engine_unit(node: &Node) -> Result<String, String> {
-    let socket = engine::socket(node, std::env::var("DOCKER_HOST").ok().as_deref())?;
-    engine::unit(node, &socket).ok_or_else(|| {
-        format!(
-            "nothing tells which unit listens on {}; name it in node.toml: [engine] unit = \"...service\"",
-            socket.display()
-        )
-    })
+/// `DOCKER_HOST` as the daemon has it: of its unit, or of all that systemd starts.
+fn docker_host(environment: &Environment) -> Result<Option<String>, String> {
+    // They may name it as well, and are not for root to parse.
+    if !environment.files.is_empty() {
+        return Err(format!(
+            "{DAEMON} has an EnvironmentFile=, which may name another engine; {NAME_IT}"
+        ));
+    }
+    let own = environment.variables.iter().rev();
+    Ok(own
+        .filter_map(|variable| variable.strip_prefix("DOCKER_HOST="))
+        .map(str::to_owned)
+        .next()
+        .or_else(|| std::env::var("DOCKER_HOST").ok()))
 }
 
 /// The folder of the requests, itself and nothing that it may point to.

@@ -17,6 +17,9 @@ use crate::spec::types::{Container, Healthcheck, Probe, Secret};
 /// The folder of the notify socket, as the container sees it.
 const NOTIFY: &str = "/run/monopod";
 
+/// A file that is not whole yet. No secret's name has a `~` in it.
+const NEW: &str = "new~";
+
 /// Where a container's notify socket is on the host.
 pub fn notify_folder(paths: &Paths, container: &Container) -> PathBuf {
     paths.run().join("notify").join(container.name.as_str())
@@ -100,7 +103,13 @@ fn mount(source: &Path, target: &str) -> HostFile {
 fn put(folder: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-    let new = path.with_extension("new");
+    let new = folder.join(NEW);
+    // What a daemon left that was killed here may be read-only, even for its owner.
+    if let Err(error) = fs::remove_file(&new)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
     fs::write(&new, bytes)?;
     fs::set_permissions(&new, Permissions::from_mode(mode))?;
     fs::rename(&new, path)
@@ -125,5 +134,36 @@ fn in_memory(folder: &Path) -> Result<(), String> {
             folder.display()
         )),
         Err(error) => Err(format!("cannot look at {}: {error}", folder.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_no_other_is_touched() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = dir.path().join("secrets");
+        let other = dir.path().join("other");
+        fs::create_dir(&folder).expect("a folder");
+        fs::write(&other, "other").expect("a file");
+        // What a killed daemon left, as something that must not be written to.
+        std::os::unix::fs::symlink(&other, folder.join(NEW)).expect("a link");
+        for (name, text) in [("a.new", "1"), ("a", "2"), ("a", "3"), ("b.x", "4")] {
+            put(&folder, &folder.join(name), text.as_bytes(), 0o444).expect(name);
+        }
+        for (name, text) in [
+            ("a.new", "1"),
+            ("a", "3"),
+            ("b.x", "4"),
+            ("../other", "other"),
+        ] {
+            let found = fs::read_to_string(folder.join(name)).expect(name);
+            assert_eq!(found, text, "{name}");
+        }
+        let mode = fs::metadata(folder.join("a")).expect("a").permissions();
+        assert_eq!(mode.mode() & 0o777, 0o444);
+        assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 3);
     }
 }

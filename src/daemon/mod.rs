@@ -34,6 +34,7 @@ use crate::core::supervisor::{Config, Supervisor};
 use crate::core::time::Time;
 use crate::engine::{self, Docker};
 use crate::exit::Exit;
+use crate::owner;
 use crate::paths::Paths;
 use crate::spec;
 use crate::spec::diagnostic::Invalid;
@@ -73,6 +74,10 @@ const IO_EVENTS: usize = 32;
 /// Runs the daemon until it is told to end.
 pub fn run(paths: &Paths, verbose: bool) -> Exit {
     journal::init(verbose);
+    if let Err(text) = owner::not_as_root(paths) {
+        error!("{text}");
+        return Exit::Refused;
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Room for the usual 1024 would be 12 KiB that the daemon never needs.

@@ -27,7 +27,7 @@ fn judge(landlock: bool, seccomp: bool) -> Finding {
     }
     if !landlock {
         found.push(
-            Finding::note("the kernel has no Landlock: an import is kept from the network, and not from other files")
+            Finding::note("the kernel has no Landlock: an import is kept from the network, and not from what else its user may read")
                 .hint("a kernel of 5.13 or newer has it; lsm=landlock,... on its command line switches it on"),
         );
     }

@@ -68,6 +68,41 @@ trait Unit {
 pub(super) trait Service {
     #[zbus(property(emits_changed_signal = "false"), name = "MainPID")]
     fn main_pid(&self) -> zbus::Result<u32>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn environment(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn environment_files(&self) -> zbus::Result<Vec<(String, bool)>>;
+}
+
+/// What a service's unit says of its environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// `NAME=VALUE` each; a later one counts.
+    pub variables: Vec<String>,
+    /// Files with more, which systemd reads at the start.
+    pub files: Vec<String>,
+}
+
+/// Asks what environment a service's unit gives it: what `Environment=` and `EnvironmentFile=` say. A
+/// unit that is not there says nothing.
+///
+/// # Errors
+///
+/// [`OrderError`].
+pub async fn environment(address: &BusAddress, unit: &str) -> Result<Environment, OrderError> {
+    order(address, unit, async |connection| {
+        let manager = ManagerProxy::new(&connection).await?;
+        let service = ServiceProxy::builder(&connection)
+            .path(manager.load_unit(unit).await?)
+            .build()
+            .await?;
+        let files = service.environment_files().await?;
+        Ok(Environment {
+            variables: service.environment().await?,
+            files: files.into_iter().map(|(path, _)| path).collect(),
+        })
+    })
+    .await
 }
 
 /// Why an order was not taken.
@@ -165,11 +200,11 @@ fn properties(limits: &Slice, drop_ins: &[String]) -> Vec<(&'static str, Variant
 }
 
 /// Connects, does the work, and says what went wrong, all within [`ANSWER`].
-async fn order(
+async fn order<T>(
     address: &BusAddress,
     unit: &str,
-    work: impl AsyncFnOnce(Connection) -> zbus::Result<()>,
-) -> Result<(), OrderError> {
+    work: impl AsyncFnOnce(Connection) -> zbus::Result<T>,
+) -> Result<T, OrderError> {
     let done = timeout(ANSWER, async {
         let connection = connection::Builder::address(address.as_str())
             .build()
@@ -178,7 +213,7 @@ async fn order(
     });
     let unreachable = |text: String| OrderError::Unreachable(address.clone(), text);
     match done.await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(done)) => Ok(done),
         Ok(Err(zbus::Error::MethodError(name, text, _))) => {
             if name == "org.freedesktop.systemd1.NoSuchUnit" {
                 Err(OrderError::NoSuchUnit(unit.to_owned()))

@@ -178,3 +178,25 @@ fn a_root_has_one_daemon() {
         outcome.stderr
     );
 }
+
+/// What root writes into a state folder that is the daemon's user's, that user could not replace.
+#[test]
+fn root_is_no_daemon_where_the_state_is_anothers() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be another user");
+        return;
+    }
+    let daemon = Monopod::new(&["daemon"])
+        .file(
+            "etc/monopod/workload.toml",
+            "name = \"w\"\n[containers.app]\nimage = \"example/app:1\"\n",
+        )
+        // It ends at this one, should it get so far.
+        .file("var/lib/monopod/ledger", "monopod-ledger 1000 0000\n{}\n");
+    let state = daemon.root().join("var/lib/monopod");
+    std::os::unix::fs::chown(&state, Some(64242), Some(64242)).expect("an owner");
+    let outcome = daemon.run();
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    let said = "[ROOT]/var/lib/monopod belongs to the user 64242";
+    assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+}

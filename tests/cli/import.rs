@@ -240,3 +240,78 @@ fn the_store_stays_its_owners() {
         }
     }
 }
+
+/// An older kernel has no Landlock: then nobody keeps the right to read every file, and root opens
+/// what only root can.
+#[test]
+fn without_landlock_root_only_opens_the_archive() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    assert!(nix::unistd::geteuid().is_root(), "this is root's to try");
+    let root = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| root.path().join(name);
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::create_dir_all(path("var/lib/monopod")).expect("folders");
+    chown(path("var/lib/monopod"), Some(64242), Some(64242)).expect("an owner");
+    fs::create_dir(path("stick")).expect("a folder");
+    fs::set_permissions(path("stick"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    let first = image("example/first:1");
+    fs::write(path("stick/app.tar"), archive(&first)).expect("an archive");
+    oci(std::slice::from_ref(&first), Vec::clone).write(&path("stick/layout"));
+    let table = [
+        ("stick/app.tar", 5, "is in the store"),
+        ("stick/layout", 1, "ermission denied"),
+        ("stick/none", 1, "ermission denied"),
+    ];
+    // A filter is a thread's and its children's, and stays.
+    std::thread::spawn(move || {
+        let rules = [(nix::libc::SYS_landlock_create_ruleset, Vec::new())];
+        let filter = seccompiler::SeccompFilter::new(
+            rules.into_iter().collect(),
+            seccompiler::SeccompAction::Allow,
+            seccompiler::SeccompAction::Errno(nix::libc::ENOSYS.unsigned_abs()),
+            std::env::consts::ARCH.try_into().expect("it is known"),
+        )
+        .expect("a filter");
+        let filter: seccompiler::BpfProgram = filter.try_into().expect("a program");
+        seccompiler::apply_filter(&filter).expect("the kernel takes it");
+        for (name, code, said) in table {
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_monopod"))
+                .arg("--root")
+                .arg(root.path())
+                .args([Path::new("import"), &root.path().join(name)])
+                .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+                .env("DOCKER_HOST", "unix:///nonexistent")
+                .output()
+                .expect("the binary runs");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{name}: {stderr}");
+            assert!(stderr.contains(said), "{name}: {stderr}");
+        }
+    })
+    .join()
+    .expect("it holds");
+}
+
+/// The daemon's user can put a link in the store's place; root does not go where it leads.
+#[test]
+fn a_store_that_is_a_link_is_not_followed() {
+    use std::os::unix::fs::{chown, symlink};
+
+    assert!(nix::unistd::geteuid().is_root(), "this is root's to try");
+    let import = Monopod::new(&["import", "-"]).input(&archive(&image("example/first:1")));
+    let state = import.root().join("var/lib/monopod");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(&state).expect("folders");
+    chown(&state, Some(64242), Some(64242)).expect("an owner");
+    symlink(elsewhere.path(), state.join("store")).expect("a link");
+    let outcome = import.run();
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("store is not a folder"),
+        "{}",
+        outcome.stderr
+    );
+    let mut found = fs::read_dir(elsewhere.path()).expect("a folder");
+    assert!(found.next().is_none(), "root wrote there");
+}

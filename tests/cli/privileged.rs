@@ -47,6 +47,25 @@ impl Manager {
     }
 }
 
+/// What `Environment=` and `EnvironmentFile=` say.
+type Environment = Arc<Mutex<(Vec<String>, Vec<(String, bool)>)>>;
+
+/// monopod.service, with what is in its environment.
+struct Service(Environment);
+
+#[interface(name = "org.freedesktop.systemd1.Service")]
+impl Service {
+    #[zbus(property)]
+    fn environment(&self) -> Vec<String> {
+        self.0.lock().expect("nobody panics with it").0.clone()
+    }
+
+    #[zbus(property)]
+    fn environment_files(&self) -> Vec<(String, bool)> {
+        self.0.lock().expect("nobody panics with it").1.clone()
+    }
+}
+
 struct Slice;
 
 #[interface(name = "org.freedesktop.systemd1.Unit")]
@@ -63,6 +82,7 @@ struct Node {
     root: TempDir,
     bus: Bus,
     told: Told,
+    environment: Environment,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -72,6 +92,8 @@ impl Node {
         let bus = Bus::start();
         let (address, told) = (bus.address(), Told::default());
         let manager = Manager(Arc::clone(&told));
+        let environment = Environment::default();
+        let service = Service(Arc::clone(&environment));
         let (end, ended) = oneshot::channel::<()>();
         let (up, is_up) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -83,6 +105,7 @@ impl Node {
                 let _connection = connection::Builder::address(address.as_str())
                     .serve_at("/org/freedesktop/systemd1", manager)
                     .serve_at(SLICE, Slice)
+                    .serve_at(SLICE, service)
                     .name("org.freedesktop.systemd1")
                     .build()
                     .await
@@ -99,6 +122,7 @@ impl Node {
             root,
             bus,
             told,
+            environment,
             end: Some(end),
             thread: Some(thread),
         }
@@ -147,15 +171,23 @@ type Row<'a> = (&'a [&'a str], &'a str, &'a [&'a str], i32, &'a str);
 #[test]
 fn a_rescue_does_what_the_node_file_allows() {
     const ENGINE: &str = "restart docker.service replace";
+    const ASKED: &str = "load monopod.service";
     const REBOOT: &str = "start reboot.target replace-irreversibly";
     const ALLOWED: &str = "[escalation]\nreboot = true\n";
     let node = Node::new();
-    let table: [Row; 9] = [
+    let table: [Row; 10] = [
         (&[], "", &[], 0, ""),
         (
             &["engine"],
+            "[escalation]\nengine_restarts = 0",
+            &[],
+            4,
+            "node.toml does not allow it ([escalation] engine_restarts = 0)",
+        ),
+        (
+            &["engine"],
             "",
-            &[ENGINE],
+            &[ASKED, ENGINE],
             0,
             "restarting docker.service: mute since noon",
         ),
@@ -178,7 +210,7 @@ fn a_rescue_does_what_the_node_file_allows() {
             "[engine]\nsocket = \"unix:///run/x.sock\"",
             &[],
             3,
-            "name it in node.toml",
+            "name the unit in node.toml",
         ),
         (&["reboot"], "", &[], 4, "node.toml does not allow it"),
         (
@@ -188,7 +220,13 @@ fn a_rescue_does_what_the_node_file_allows() {
             0,
             "rebooting the node: mute since noon",
         ),
-        (&["engine", "reboot"], ALLOWED, &[ENGINE, REBOOT], 0, ""),
+        (
+            &["engine", "reboot"],
+            ALLOWED,
+            &[ASKED, ENGINE, REBOOT],
+            0,
+            "",
+        ),
         (
             &["engine", "reboot"],
             "[escalation]\nreboot = 1",
@@ -213,6 +251,86 @@ fn a_rescue_does_what_the_node_file_allows() {
     }
 }
 
+/// The daemon may speak to another engine than root would.
+#[test]
+fn a_rescue_restarts_the_daemons_engine_and_no_other() {
+    /// The daemon's variables and files of them, node.toml, what systemd is told, the exit code, and
+    /// a part of what is said.
+    type Row<'a> = (
+        &'a [&'a str],
+        &'a [&'a str],
+        &'a str,
+        &'a [&'a str],
+        i32,
+        &'a str,
+    );
+    const NONE: [&str; 0] = [];
+    let node = Node::new();
+    let table: [Row; 6] = [
+        (
+            &["X=1", "DOCKER_HOST=unix:///run/podman/podman.sock"],
+            &NONE,
+            "",
+            &["load monopod.service", "restart podman.service replace"],
+            0,
+            "",
+        ),
+        (
+            &["DOCKER_HOST=unix:///run/x.sock", "DOCKER_HOST="],
+            &NONE,
+            "",
+            &["load monopod.service", "restart docker.service replace"],
+            0,
+            "",
+        ),
+        (
+            &["DOCKER_HOST=unix:///run/x.sock"],
+            &NONE,
+            "",
+            &["load monopod.service"],
+            3,
+            "listens on /run/x.sock; name the unit in node.toml: [engine] unit",
+        ),
+        (
+            &["DOCKER_HOST=tcp://far:2375"],
+            &NONE,
+            "",
+            &["load monopod.service"],
+            3,
+            "an engine of its own node",
+        ),
+        (
+            &[],
+            &["/etc/default/monopod"],
+            "",
+            &["load monopod.service"],
+            3,
+            "name the unit in node.toml: [engine] unit",
+        ),
+        (
+            &["DOCKER_HOST=unix:///run/x.sock"],
+            &["/etc/default/monopod"],
+            "[engine]\nunit = \"x.service\"",
+            &["restart x.service replace"],
+            0,
+            "",
+        ),
+    ];
+    for (variables, files, file, told, code, said) in table {
+        let case = format!("{variables:?} {files:?} {file}");
+        let variables = variables.iter().map(|&text| text.to_owned()).collect();
+        let files = files.iter().map(|&path| (path.to_owned(), true)).collect();
+        *node.environment.lock().expect("nobody panics with it") = (variables, files);
+        node.write("etc/monopod/node.toml", file);
+        node.write("run/monopod/rescue/engine", "mute");
+        let output = node.run("rescue");
+        assert_eq!(node.told(), told, "{case}: {output:?}");
+        assert_eq!(output.status.code(), Some(code), "{case}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(said), "{case}: {stderr}");
+    }
+}
+
 /// The folder is a stranger's if the daemon was taken over: root must not be led out of it.
 #[test]
 fn a_rescue_follows_no_links() {
@@ -222,7 +340,8 @@ fn a_rescue_follows_no_links() {
     let output = node.run("rescue");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!stderr.contains("own word"), "{stderr}");
-    assert_eq!(node.told(), ["restart docker.service replace"]);
+    let told = ["load monopod.service", "restart docker.service replace"];
+    assert_eq!(node.told(), told);
     assert!(empty(&node.path("run/monopod/rescue")));
     assert!(node.path("secret").exists());
 
