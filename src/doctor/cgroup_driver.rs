@@ -1,5 +1,7 @@
 //! Who makes the containers' cgroups: the engine by itself, or systemd.
 
+use std::path::Path;
+
 use super::{Check, Finding, Run};
 
 /// The check.
@@ -9,16 +11,22 @@ pub(super) const CHECK: Check = Check {
     run: Run::Asks(|machine| {
         Box::pin(async move {
             match machine.info().await {
-                Ok(info) => judge(&info.cgroup_driver, machine.booted_by_systemd()),
+                Ok(info) => judge(
+                    &info.cgroup_driver,
+                    machine.booted_by_systemd(),
+                    machine.paths.root() == Path::new("/"),
+                ),
                 Err(silence) => silence.skipped(),
             }
         })
     }),
 };
 
-fn judge(driver: &str, systemd: bool) -> Finding {
+/// `real`: whether this is the node itself, and nothing below a root of its own.
+fn judge(driver: &str, systemd: bool, real: bool) -> Finding {
     match driver {
-        "systemd" => Finding::ok("systemd: the containers are in monopod.slice"),
+        "systemd" if real => Finding::ok("systemd: containers are made in monopod.slice"),
+        "systemd" => Finding::ok("systemd; monopod.slice is for the containers of the root / only"),
         "cgroupfs" if systemd => Finding::note("cgroupfs: limits of monopod.slice do not reach the containers")
             .hint("in /etc/docker/daemon.json: { \"exec-opts\": [\"native.cgroupdriver=systemd\"] }")
             .hint("then: systemctl restart docker; monopod makes the containers anew at: systemctl restart monopod"),
@@ -38,15 +46,18 @@ mod tests {
     #[test]
     fn judgements() {
         let table = [
-            ("systemd", true, State::Ok),
-            ("cgroupfs", true, State::Note),
-            ("cgroupfs", false, State::Ok),
-            ("none", true, State::Warning),
-            ("", true, State::Note),
-            ("new", true, State::Note),
+            ("systemd", true, true, State::Ok, "made in monopod.slice"),
+            ("systemd", true, false, State::Ok, "of the root / only"),
+            ("cgroupfs", true, true, State::Note, "do not reach"),
+            ("cgroupfs", false, true, State::Ok, "without systemd"),
+            ("none", true, true, State::Warning, "no limit"),
+            ("", true, true, State::Note, "does not say"),
+            ("new", true, true, State::Note, "new"),
         ];
-        for (driver, systemd, state) in table {
-            assert_eq!(judge(driver, systemd).state, state, "{driver} {systemd}");
+        for (driver, systemd, real, state, text) in table {
+            let found = judge(driver, systemd, real);
+            assert_eq!(found.state, state, "{driver} {systemd}");
+            assert!(found.finding.contains(text), "{found:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::access::{self, Mode, Person};
+use super::systemd::UnitFacts;
 use super::{Check, Finding, Machine, Run};
 
 /// The check.
@@ -19,7 +20,7 @@ pub(super) const CHECK: Check = Check {
                 Err(finding) => return finding,
             };
             match machine.socket() {
-                Ok(socket) => judge(&gather(&machine, &unit.user, &unit.groups, &socket)),
+                Ok(socket) => judge(&gather(&machine, &unit, &socket)),
                 Err(why) => Finding::skipped(why),
             }
         })
@@ -35,15 +36,11 @@ struct Facts {
     modes: Option<(Mode, Mode)>,
 }
 
-fn gather(machine: &Machine, user: &str, groups: &[String], socket: &Path) -> Facts {
+fn gather(machine: &Machine, unit: &UnitFacts, socket: &Path) -> Facts {
     let folder = socket.parent().unwrap_or(socket);
     Facts {
-        user: if user.is_empty() {
-            "root".to_owned()
-        } else {
-            user.to_owned()
-        },
-        person: access::person(machine, user, groups),
+        user: unit.user().to_owned(),
+        person: access::daemon(machine, Some(unit)),
         socket: socket.display().to_string(),
         modes: Mode::of(folder).zip(Mode::of(socket)),
     }
@@ -89,11 +86,13 @@ mod tests {
             Some(Person {
                 uid: 9,
                 groups: groups.to_vec(),
+                overrides: false,
             })
         };
         let root = Some(Person {
             uid: 0,
             groups: vec![],
+            overrides: false,
         });
         let open = Mode {
             uid: 0,
@@ -105,6 +104,11 @@ mod tests {
             gid: 0,
             bits: 0o700,
         };
+        let theirs = Mode {
+            uid: 5,
+            gid: 5,
+            bits: 0o700,
+        };
         let socket = |bits| Mode {
             uid: 0,
             gid: 105,
@@ -112,7 +116,9 @@ mod tests {
         };
         let table = [
             (person(&[105]), Some((open, socket(0o660))), State::Ok),
-            (root, Some((shut, socket(0o600))), State::Ok),
+            (root.clone(), Some((shut, socket(0o600))), State::Ok),
+            // The drop-in leaves root without the capability to pass by a mode.
+            (root, Some((theirs, socket(0o600))), State::Failure),
             (person(&[9]), Some((open, socket(0o660))), State::Failure),
             (person(&[105]), Some((shut, socket(0o660))), State::Failure),
             (person(&[9]), Some((open, socket(0o666))), State::Warning),

@@ -89,7 +89,7 @@ const MUCH: u64 = 100_000_000;
 const DAY: u64 = 86_400;
 
 fn judge(facts: &Facts) -> Finding {
-    const MEMORY: &str = "in /etc/systemd/journald.conf.d/volatile.conf: [Journal], Storage=volatile and RuntimeMaxUse=16M";
+    const MEMORY: &str = "in memory instead: copy /usr/share/doc/monopod/examples/volatile-journal.conf into /etc/systemd/journald.conf.d/";
     const THEN: &str = "then: systemctl restart systemd-journald";
     match facts.kept {
         Kept::Nowhere => {

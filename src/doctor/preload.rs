@@ -1,6 +1,7 @@
 //! The preload folder: what in it is waiting, what was refused, and whether the daemon can read it.
 
 use super::access::{self, Mode, Person};
+use super::systemd::UnitFacts;
 use super::{Check, Finding, Machine, Run};
 use crate::image::{PreloadState, preload_survey};
 
@@ -10,12 +11,8 @@ pub(super) const CHECK: Check = Check {
     title: "archives in the preload folder: imported, waiting, refused, unreadable",
     run: Run::Asks(|machine| {
         Box::pin(async move {
-            // Where systemd cannot be asked, whoever starts the daemon by hand is root.
-            let (user, groups) = match machine.unit().await {
-                Ok(unit) => (unit.user.clone(), unit.groups.clone()),
-                Err(_) => (String::new(), Vec::new()),
-            };
-            tokio::task::spawn_blocking(move || look(&machine, &user, &groups))
+            let unit = machine.unit().await.ok().cloned();
+            tokio::task::spawn_blocking(move || look(&machine, unit.as_ref()))
                 .await
                 .unwrap_or_else(|error| {
                     Finding::failure(format!("the check itself failed: {error}"))
@@ -32,7 +29,7 @@ struct Archive {
     state: PreloadState,
 }
 
-fn look(machine: &Machine, user: &str, groups: &[String]) -> Finding {
+fn look(machine: &Machine, unit: Option<&UnitFacts>) -> Finding {
     let folder = machine.paths.preload();
     let record = machine.paths.store().join("preload.json");
     let shown = folder.display();
@@ -43,7 +40,7 @@ fn look(machine: &Machine, user: &str, groups: &[String]) -> Finding {
         }
     };
     // An account that is not there can read nothing, and has a finding of its own.
-    let person = access::person(machine, user, groups);
+    let person = access::daemon(machine, unit);
     let lets = |path: &std::path::Path, bits| match (&person, Mode::of(path)) {
         (Some(person), Some(mode)) => mode.lets(person, bits),
         (None, _) | (_, None) => true,
@@ -178,6 +175,7 @@ mod tests {
         let person = Person {
             uid: 9,
             groups: vec![],
+            overrides: false,
         };
         for (open, archives, state, text) in table {
             let found = judge("/p", open, &archives, Some(&person));

@@ -58,6 +58,10 @@ trait Service {
     fn user(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn supplementary_groups(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn capability_bounding_set(&self) -> zbus::Result<u64>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn ambient_capabilities(&self) -> zbus::Result<u64>;
 }
 
 #[proxy(
@@ -91,8 +95,23 @@ pub(super) struct UnitFacts {
     /// The user that it runs as; empty: root.
     pub user: String,
     pub groups: Vec<String>,
+    /// The capabilities that it may have at most, a bit each; all of root's are of these.
+    pub bounding: u64,
+    /// Those that it has although it is not root.
+    pub ambient: u64,
     /// systemd's own towards the hardware, microseconds; 0: none.
     pub runtime_watchdog: u64,
+}
+
+impl UnitFacts {
+    /// The user's name.
+    pub fn user(&self) -> &str {
+        if self.user.is_empty() {
+            "root"
+        } else {
+            &self.user
+        }
+    }
 }
 
 /// A line to the system bus.
@@ -135,6 +154,8 @@ impl Systemd {
             watchdog: service.watchdog_usec().await?,
             user: service.user().await?,
             groups: service.supplementary_groups().await?,
+            bounding: service.capability_bounding_set().await?,
+            ambient: service.ambient_capabilities().await?,
             runtime_watchdog: manager.runtime_watchdog_usec().await?,
         })
     }
@@ -242,6 +263,14 @@ mod tests {
         fn supplementary_groups(&self) -> Vec<&'static str> {
             vec!["docker"]
         }
+        #[zbus(property)]
+        fn capability_bounding_set(&self) -> u64 {
+            6
+        }
+        #[zbus(property)]
+        fn ambient_capabilities(&self) -> u64 {
+            2
+        }
     }
 
     #[test]
@@ -258,6 +287,8 @@ mod tests {
             watchdog: 60,
             user: "monopod".to_owned(),
             groups: vec!["docker".to_owned()],
+            bounding: 6,
+            ambient: 2,
             runtime_watchdog: 30,
         };
         run(async {

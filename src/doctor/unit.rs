@@ -18,7 +18,8 @@ pub(super) const CHECK: Check = Check {
                 Ok(client) => client.version().await.ok(),
                 Err(_) => None,
             };
-            let workload = machine.paths.workload().exists();
+            // The folder is shut to others, who see neither that the file is there nor that it is not.
+            let workload = machine.paths.workload().try_exists().unwrap_or(true);
             judge(
                 unit,
                 running.as_deref(),
@@ -29,7 +30,8 @@ pub(super) const CHECK: Check = Check {
     }),
 };
 
-/// `running`: the daemon's version; `None` if it does not say. `workload`: whether there is a workload file.
+/// `running`: the daemon's version; `None` if it does not say. `workload`: whether there is a workload file, as far
+/// as can be seen.
 fn judge(unit: &UnitFacts, running: Option<&str>, own: &str, workload: bool) -> Finding {
     const STATUS: &str = "why: systemctl status monopod, journalctl -u monopod";
     match unit.load.as_str() {
@@ -127,6 +129,8 @@ pub(super) mod tests {
             watchdog: 60_000_000,
             user: "monopod".to_owned(),
             groups: vec![],
+            bounding: 0,
+            ambient: 0,
             runtime_watchdog: 30_000_000,
         }
     }

@@ -192,7 +192,7 @@ pub(crate) fn tame(text: &str, limit: usize) -> String {
 
 /// Whether a character could forge or hide what a terminal or a log line shows: controls, line
 /// separators, and the marks that turn the direction of writing.
-fn hostile(c: char) -> bool {
+pub(crate) fn hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

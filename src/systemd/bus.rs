@@ -80,7 +80,8 @@ pub enum BusError {
     NoBus(BusAddress, String),
     /// The bus's policy is against it.
     #[error(
-        "the bus does not let this user own {NAME}: run as root, and with org.monopod.Supervisor1.conf in /usr/share/dbus-1/system.d"
+        "the bus does not let this user own {NAME}: that is for the user monopod and for root, \
+         by org.monopod.Supervisor1.conf in /usr/share/dbus-1/system.d (or /etc/dbus-1/system.d)"
     )]
     Forbidden,
     /// Anything else.

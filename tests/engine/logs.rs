@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -31,8 +32,15 @@ struct Talker<'a> {
     pipe: PathBuf,
 }
 
+/// Never silent for long.
+const CHATTER: &str = "while :; do echo tick; usleep 200000; done";
+
 impl<'a> Talker<'a> {
     fn new(node: &'a Node, role: &str, driver: &str) -> Self {
+        Self::with(node, role, driver, REPEAT)
+    }
+
+    fn with(node: &'a Node, role: &str, driver: &str, script: &str) -> Self {
         let folder = node.root.join(format!("box-{role}"));
         let pipe = folder.join("in");
         if !pipe.exists() {
@@ -51,7 +59,7 @@ impl<'a> Talker<'a> {
             IMAGE,
             "sh",
             "-c",
-            REPEAT,
+            script,
         ]);
         Self { node, id, pipe }
     }
@@ -148,12 +156,31 @@ impl Follower {
         assert_eq!(line.as_deref(), Ok(expected));
     }
 
-    fn interrupted(mut self) {
+    /// Waits for a line, whatever comes before it.
+    #[track_caller]
+    fn until(&self, expected: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).expect("the line comes");
+            if line == expected {
+                return;
+            }
+        }
+    }
+
+    /// Interrupts it, whatever it has still to say.
+    fn ended(mut self) -> mpsc::Receiver<String> {
         let pid = i32::try_from(self.child.id()).expect("process IDs are small");
         kill(Pid::from_raw(pid), Signal::SIGINT).expect("it is not reaped yet");
         let status = self.child.wait().expect("it ends");
         assert_eq!(status.code(), Some(0));
-        assert_eq!(self.lines.recv_timeout(PATIENCE).ok(), None, "nothing more");
+        self.lines
+    }
+
+    fn interrupted(self) {
+        let lines = self.ended();
+        assert_eq!(lines.recv_timeout(PATIENCE).ok(), None, "nothing more");
     }
 }
 
@@ -192,6 +219,19 @@ fn following() {
     last.next("app    | eight");
     last.interrupted();
     named.interrupted();
+}
+
+#[test]
+fn a_talkative_one_does_not_hide_a_new_one() {
+    let node = Node::new("chatter");
+    node.describe(WORKLOAD);
+    let _app = Talker::with(&node, "app", "json-file", CHATTER);
+    let all = Follower::start(&node, &[]);
+    all.until("app | tick");
+    let broker = Talker::new(&node, "broker", "json-file");
+    broker.says("seven");
+    all.until("broker | seven");
+    all.ended();
 }
 
 #[test]

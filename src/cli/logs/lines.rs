@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::super::note;
 use super::screen::Screen;
@@ -193,6 +193,9 @@ pub async fn follow(
         screen.widen(name);
         start(name.to_owned(), None);
     }
+    // Outlives a turn of the loop, so that a talkative container does not put the look off.
+    let mut look = interval_at(Instant::now() + NEW, NEW);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             news = told.recv() => match news {
@@ -212,7 +215,7 @@ pub async fn follow(
                 }
                 None => return Exit::Failed,
             },
-            () = sleep(NEW), if wanted.name.is_none() => {
+            _ = look.tick(), if wanted.name.is_none() => {
                 // If it does not answer, the followers say so.
                 for seen in engine.containers(wanted.node, None).await.unwrap_or_default() {
                     let role = seen.role.to_string();
