@@ -86,6 +86,8 @@ pub enum Blow {
     Reboots(bool),
     /// There is no pidfd for the processes that start from now on.
     NoPidfd,
+    /// For so long (s) the engine neither does nor answers what would change a container; looks are answered.
+    EngineHalfHangs(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -142,6 +144,7 @@ pub struct Node {
     probes_lost: BTreeMap<Role, u32>,
     hangs_until: Duration,
     hang_takes_effect: bool,
+    half_hangs_until: Duration,
     stuck: bool,
     /// The engine's socket takes calls, and they are answered from then on.
     waits_until: Duration,
@@ -276,6 +279,7 @@ impl Node {
             probes_lost: BTreeMap::new(),
             hangs_until: Duration::ZERO,
             hang_takes_effect: false,
+            half_hangs_until: Duration::ZERO,
             stuck: false,
             waits_until: Duration::ZERO,
             unhelped_until: Duration::ZERO,
@@ -379,6 +383,7 @@ impl Node {
                 Blow::Sick(_, span)
                 | Blow::Unaskable(_, span)
                 | Blow::EngineHangs(span, _)
+                | Blow::EngineHalfHangs(span)
                 | Blow::EngineBlind(span)
                 | Blow::EngineRestarts(_, span, _)
                 | Blow::NobodyHelps(span)
@@ -1061,7 +1066,9 @@ impl Node {
             Err(Fault::NoAnswer("timed out".to_owned()))
         } else {
             let changes = !matches!(call, Call::Survey | Call::Look { .. });
-            if !changes && self.confused > 0 {
+            if changes && !matches!(call, Call::Image { .. }) && self.now < self.half_hangs_until {
+                Err(Fault::NoAnswer("timed out".to_owned()))
+            } else if !changes && self.confused > 0 {
                 self.confused -= 1;
                 Err(Fault::Refused("internal error".to_owned()))
             } else if matches!(call, Call::Create { .. } | Call::Start { .. }) && self.lacks > 0 {
@@ -1347,6 +1354,7 @@ impl Node {
                 return self.deliver(self.generation, Event::Terminate(Parting::Leave));
             }
             Blow::NoPidfd => self.pidfds = false,
+            Blow::EngineHalfHangs(span) => self.half_hangs_until = until(span),
         }
         Ok(())
     }

@@ -223,8 +223,14 @@ impl Supervisor {
         machine.look_at = hold;
         match kind {
             // These change nothing that a pidfd or a later look does not show.
-            Kind::Look | Kind::Image | Kind::Stop => {}
-            Kind::Create | Kind::Start | Kind::Remove => machine.enter(Phase::Unseen, now),
+            Kind::Look | Kind::Image => {}
+            // Nothing is looked at in between: only what was answered since tells this from silence.
+            Kind::Stop if self.engine.silent > 1 => {}
+            Kind::Stop => self.unanswered(index),
+            Kind::Create | Kind::Start | Kind::Remove => {
+                machine.enter(Phase::Unseen, now);
+                self.unanswered(index);
+            }
         }
     }
 
