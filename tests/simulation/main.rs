@@ -52,6 +52,7 @@ fn blow() -> impl Strategy<Value = Blow> {
         2 => Just(Blow::DaemonRestart),
         1 => Just(Blow::NoPidfd),
         2 => (1..3000u64).prop_map(Blow::EngineHalfHangs),
+        1 => Just(Blow::ProbesByEngine),
         3 => Just(Blow::EngineStuck),
         3 => (0..3000u64, 1..60u64, any::<bool>()).prop_map(|(early, span, waits)| Blow::EngineRestarts(early, span, waits)),
         1 => (1..3000u64).prop_map(Blow::NobodyHelps),
@@ -252,6 +253,15 @@ fn an_engine_that_hangs_is_restarted() {
         assert_eq!(node.writes, 0, "no upper rung was needed");
         assert_eq!(count(&node, "systemd: watchdog or start timeout"), 0);
     }
+}
+
+#[test]
+fn an_engine_that_hangs_is_needed_by_probes_that_run_in_the_containers() {
+    let blows = [(60_000, Blow::ProbesByEngine), (1000, Blow::EngineStuck)];
+    let mut node = Node::new(FORBIDDEN, &[], &blows);
+    node.run_until(hours(1)).expect("nothing breaks");
+    node.well().expect("it is well");
+    assert_eq!((node.engine_restarts, node.writes), (1, 0));
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub enum Blow {
     Reboots(bool),
     /// There is no pidfd for the processes that start from now on.
     NoPidfd,
+    /// From now on probes run in the containers: without the engine nobody can ask.
+    ProbesByEngine,
     /// For so long (s) the engine neither does nor answers what would change a container; looks are answered.
     EngineHalfHangs(u64),
 }
@@ -170,6 +172,7 @@ pub struct Node {
     image_gone_until: Duration,
     disk_full_until: Duration,
     pidfds: bool,
+    probes_by_engine: bool,
     /// Processes whose end this daemon's pidfds tell.
     watched: BTreeSet<u32>,
     kill_after: Option<usize>,
@@ -299,6 +302,7 @@ impl Node {
             image_gone_until: Duration::ZERO,
             disk_full_until: Duration::ZERO,
             pidfds: true,
+            probes_by_engine: false,
             watched: BTreeSet::new(),
             kill_after: None,
             disk: None,
@@ -971,7 +975,9 @@ impl Node {
             return;
         }
         let past = |until: Option<&Duration>| until.is_none_or(|until| self.now >= *until);
-        let answer = if !past(self.unaskable.get(&role)) {
+        let engine_hangs = self.stuck || self.now < self.hangs_until || self.now < self.waits_until;
+        let answer = if !past(self.unaskable.get(&role)) || (self.probes_by_engine && engine_hangs)
+        {
             Answer::CannotAsk("nobody could ask".to_owned())
         } else if !past(self.sick.get(&role)) {
             Answer::Fail("503".to_owned())
@@ -1354,6 +1360,7 @@ impl Node {
                 return self.deliver(self.generation, Event::Terminate(Parting::Leave));
             }
             Blow::NoPidfd => self.pidfds = false,
+            Blow::ProbesByEngine => self.probes_by_engine = true,
             Blow::EngineHalfHangs(span) => self.half_hangs_until = until(span),
         }
         Ok(())

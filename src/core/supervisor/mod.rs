@@ -359,10 +359,10 @@ impl Supervisor {
         let now = self.now;
         for machine in &mut self.machines {
             if machine.role == *role && machine.alive().is_some_and(|alive| alive.pid == pid) {
-                machine.poll_later(now);
                 if let Some(alive) = machine.alive_mut() {
                     alive.watch = Watch::Polled;
                 }
+                machine.poll_later(now);
             }
         }
     }

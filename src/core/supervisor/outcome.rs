@@ -423,12 +423,7 @@ impl Supervisor {
         let mine = self.choose(index, seen);
         let sight = self.machines[index].see(mine.as_ref(), now);
         let machine = &mut self.machines[index];
-        if machine
-            .alive()
-            .is_some_and(|alive| alive.watch == Watch::Polled)
-        {
-            machine.poll_later(now);
-        }
+        machine.poll_later(now);
         if let Phase::Dead { looks, .. } = machine.phase
             && looks > LOOKS
         {
