@@ -24,6 +24,10 @@ impl Supervisor {
         let now = self.now;
         for machine in &mut self.machines {
             if !desired.iter().any(|desired| desired.role == machine.role) {
+                if machine.desired().is_some() {
+                    // What it did as a part of the workload says nothing of its removal.
+                    machine.forgive(now);
+                }
                 machine.want = Want::Gone;
                 machine.record.hold = now;
             }
@@ -66,7 +70,8 @@ impl Supervisor {
                 asked.push(machine.role.clone());
             }
         }
-        if !asked.is_empty() {
+        // The hope is for those that were asked for only: whoever else is spent stays so.
+        if !asked.is_empty() && !self.hopeless() {
             self.begin_anew();
         }
         for role in asked {

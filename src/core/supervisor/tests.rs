@@ -596,6 +596,64 @@ fn a_reboot_that_nobody_makes_ends_in_the_safe_state() {
     }
 }
 
+/// A story in which a failure of `app`, whose image is refused, is about to be written as a reboot.
+fn recording_a_reboot(desired: Vec<Desired>) -> Story {
+    let mut story = Story::with(desired, None, Durable::default());
+    let escalation = Escalation {
+        restarts: 0,
+        recreates: 0,
+        reboot: true,
+        ..Escalation::default()
+    };
+    story.event(Event::Configured(Policy {
+        escalation,
+        ready: Ready::Healthy,
+    }));
+    story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
+    story.answer(&image("app"), Err(Fault::Refused("no".to_owned())));
+    story.pass(Duration::from_secs(6));
+    let writes = |action: &Action| matches!(action, Action::Persist(_));
+    assert!(story.told.iter().any(writes));
+    story
+}
+
+#[test]
+fn whoever_is_told_to_end_does_not_reboot_the_node() {
+    let mut story = recording_a_reboot(vec![desired("app", &[])]);
+    story.event(Event::Terminate(Parting::Stop));
+    story.event(Event::Persisted(Ok(())));
+    assert!(!asked_to_reboot(&story));
+}
+
+#[test]
+fn a_restart_of_one_takes_nothing_back_that_is_due_to_another() {
+    let mut story = recording_a_reboot(vec![desired("app", &[]), desired("other", &[])]);
+    story.event(Event::Persisted(Err("disk full".to_owned())));
+    assert_eq!(story.supervisor.rung(), Rung::SafeState);
+    story.event(Event::Restart(Some(role("other"))));
+    assert_eq!(story.supervisor.rung(), Rung::SafeState);
+    story.event(Event::Restart(Some(role("app"))));
+    assert_eq!(story.supervisor.rung(), Rung::Foot);
+}
+
+#[test]
+fn a_removed_container_takes_its_failures_along() {
+    let mut story = healthy();
+    // The one kind of failure that leaves it running: it does not become well.
+    let bad = Answer::Fail("503".to_owned());
+    story.live(Duration::from_secs(60), &bad);
+    for _ in 0..3 {
+        story.supervisor.strike(0, None);
+    }
+    story.pass(Duration::from_millis(1));
+    story.told.clear();
+    story.event(Event::Reload(vec![desired("other", &[])]));
+    story.pass(Duration::from_secs(10));
+    let writes = |action: &Action| matches!(action, Action::Persist(_));
+    assert!(!story.told.iter().any(writes), "{:?}", story.told);
+    assert_eq!(story.supervisor.rung(), Rung::Foot);
+}
+
 fn asked_to_reboot(story: &Story) -> bool {
     let asked = |action: &Action| matches!(action, Action::Rescue(Rescue::Reboot, _));
     story.told.iter().any(asked)
