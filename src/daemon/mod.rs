@@ -137,7 +137,7 @@ async fn daemon(paths: &Paths) -> Exit {
         ready: node.ready,
         watchdog: notify::watchdog(),
         seed: clock::seed(),
-        boot: clock::boot(),
+        boot: clock::boot(&paths.run()),
     };
     let desired = workload::desired(paths, &workload);
     let supervisor = Supervisor::new(

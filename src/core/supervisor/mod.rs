@@ -45,7 +45,7 @@ pub struct Config {
     pub watchdog: Option<Duration>,
     /// Where jitter comes from.
     pub seed: u64,
-    /// Names this boot of the node (`/proc/sys/kernel/random/boot_id`).
+    /// Names this boot of the node ; each boot has another name.
     pub boot: String,
 }
 
