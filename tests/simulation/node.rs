@@ -788,6 +788,13 @@ impl Node {
         }
     }
 
+    fn reload(&self) -> Event {
+        Event::Reload {
+            desired: workload(self.variant),
+            policy: Some(self.policy()),
+        }
+    }
+
     fn uptime(&self) -> Time {
         Time(self.now.saturating_sub(self.booted.0))
     }
@@ -1329,7 +1336,7 @@ impl Node {
             Blow::NobodyHelps(span) => self.unhelped_until = until(span),
             Blow::Reboots(allowed) => {
                 self.reboot_allowed = allowed;
-                let event = Event::Configured(self.policy());
+                let event = self.reload();
                 return self.deliver(self.generation, event);
             }
             Blow::ImageGone(span) => {
@@ -1353,7 +1360,7 @@ impl Node {
             }
             Blow::Reload(variant) => {
                 self.variant = variant % 4;
-                let event = Event::Reload(workload(self.variant));
+                let event = self.reload();
                 return self.deliver(self.generation, event);
             }
             Blow::DaemonRestart => {

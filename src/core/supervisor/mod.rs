@@ -274,8 +274,7 @@ impl Supervisor {
                 self.preload = Preload::Done;
                 self.look_for_images();
             }
-            Event::Reload(desired) => self.reload(desired),
-            Event::Configured(policy) => self.configured(policy),
+            Event::Reload { desired, policy } => self.reload(desired, policy),
             Event::ReloadRefused(why) => self.refused = Some(why),
             Event::Rescued(rescue, result) => self.rescued(rescue, result),
             Event::Restart(role) => self.restart_asked(role.as_ref()),
