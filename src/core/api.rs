@@ -222,10 +222,14 @@ pub enum Event {
     StoreChanged,
     /// The preload folder has been gone through.
     PreloadDone,
-    /// New files are valid and should run.
-    Reload(Vec<Desired>),
-    /// The files were read again and are valid: this is the node's policy from now on.
-    Configured(Policy),
+    /// New files are valid and should run. In one event, so that nothing is settled in between: the old
+    /// containers by the new policy, or the new ones by the old.
+    Reload {
+        /// What should run.
+        desired: Vec<Desired>,
+        /// The node's policy from now on; `None` if only images have changed.
+        policy: Option<Policy>,
+    },
     /// The files were read again and are wrong, for this reason; those in force stay so.
     ReloadRefused(String),
     /// What came of [`Action::Rescue`]: somebody has taken the request, or nobody has, for this reason.

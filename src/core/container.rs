@@ -71,6 +71,17 @@ pub(crate) struct Alive {
     pub watch: Watch,
 }
 
+impl Alive {
+    /// How often it has to be looked at, if neither a pidfd nor its health question tells enough.
+    fn looked_after(&self) -> Option<Duration> {
+        match (self.watch, self.tracker.verdict()) {
+            (Watch::Polled, _) => Some(POLL),
+            (Watch::Pidfd, Verdict::Unknown) => Some(DOUBT),
+            (Watch::Pidfd, Verdict::Starting | Verdict::Healthy | Verdict::Unhealthy) => None,
+        }
+    }
+}
+
 /// What is known of a container.
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
@@ -165,6 +176,9 @@ pub(crate) struct World {
 
 /// How often a container without a pidfd is looked at.
 const POLL: Duration = Duration::from_secs(2);
+
+/// How often a container is looked at that nobody can ask: the engine may be why, and nothing else tells.
+const DOUBT: Duration = Duration::from_secs(10);
 
 /// How long a call may take before the core gives it up. The engine's own deadlines are shorter; this is the net below.
 pub(crate) fn patience(call: &Call) -> Duration {
@@ -363,7 +377,8 @@ impl Machine {
                 grace,
             })
         };
-        let poll = (alive.watch == Watch::Polled && world.now >= self.look_at).then(|| self.look());
+        let poll =
+            (alive.looked_after().is_some() && world.now >= self.look_at).then(|| self.look());
         if held {
             return poll;
         }
@@ -429,9 +444,11 @@ impl Machine {
         }
     }
 
-    /// The next look at a container whose end is not watched.
+    /// The next look at a running container, if it needs looks.
     pub fn poll_later(&mut self, now: Time) {
-        self.look_at = now + POLL;
+        if let Some(span) = self.alive().and_then(Alive::looked_after) {
+            self.look_at = now + span;
+        }
     }
 
     /// When something may be due, after `now`.
@@ -440,7 +457,7 @@ impl Machine {
         let held = (self.pending.is_none() && self.record.hold > now).then_some(self.record.hold);
         let look = match &self.phase {
             Phase::Unseen | Phase::Dead { .. } => true,
-            Phase::Running(alive) => alive.watch == Watch::Polled,
+            Phase::Running(alive) => alive.looked_after().is_some(),
             Phase::Absent | Phase::Created(_) | Phase::Exited { .. } => false,
         };
         let look = (look && self.pending.is_none()).then_some(self.look_at);

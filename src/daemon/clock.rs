@@ -1,9 +1,12 @@
 //! The clocks, and the only place that reads them for the core.
 
 use std::future::pending;
+use std::io::Read;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
+use tracing::warn;
 
 use crate::core::time::Time;
 
@@ -37,13 +40,46 @@ pub fn seed() -> u64 {
     )
 }
 
-/// What this boot of the node is called; nothing if the kernel does not say, which only makes spent
-/// budgets come back later.
-pub fn boot() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+/// What this boot of the node is called: 32 hex digits.
+///
+/// The unit says it in `MONOPOD_BOOT`, because its sandbox hides the kernel's own word. Without either, one is
+/// made up and kept in `run`, which lasts for one boot. Empty if that fails too, which is logged and only
+/// makes spent budgets come back later.
+pub fn boot(run: &Path) -> String {
+    let told = std::env::var("MONOPOD_BOOT").ok();
+    let kernel = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    if let Some(id) = told.as_deref().and_then(boot_id) {
+        return id;
+    }
+    if let Some(id) = kernel().as_deref().and_then(boot_id) {
+        return id;
+    }
+    made_up(&run.join("boot")).unwrap_or_else(|error| {
+        warn!(
+            "nobody says which boot this is, and none can be noted in {}: {error}; reboots count for longer",
+            run.display()
+        );
+        String::new()
+    })
+}
+
+/// A boot's name without the dashes that the kernel writes and systemd does not.
+fn boot_id(text: &str) -> Option<String> {
+    let id: String = text.trim().chars().filter(|digit| *digit != '-').collect();
+    (id.len() == 32 && id.chars().all(|digit| digit.is_ascii_hexdigit()))
+        .then(|| id.to_ascii_lowercase())
+}
+
+/// The name that this boot was given by the first daemon that needed one.
+fn made_up(path: &Path) -> std::io::Result<String> {
+    if let Ok(Some(id)) = std::fs::read_to_string(path).map(|text| boot_id(&text)) {
+        return Ok(id);
+    }
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let id = format!("{:032x}", u128::from_le_bytes(bytes));
+    std::fs::write(path, &id)?;
+    Ok(id)
 }
 
 /// A moment since boot as people write it, in UTC: `2026-11-22T15:04:05Z`.
@@ -81,6 +117,43 @@ fn rfc3339(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_boot_has_one_name() {
+        let systemd = "8d1a5b7a3c0e4c53a8a1f6a9b1c2d3e4";
+        let table = [
+            ("8d1a5b7a-3c0e-4c53-a8a1-f6a9b1c2d3e4\n", Some(systemd)),
+            (systemd, Some(systemd)),
+            ("", None),
+            ("%b", None),
+            ("8d1a5b7a3c0e4c53a8a1f6a9b1c2d3eg", None),
+        ];
+        for (text, id) in table {
+            assert_eq!(boot_id(text).as_deref(), id, "{text:?}");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("boot");
+        let id = made_up(&path).expect("made up");
+        assert_eq!(boot_id(&id), Some(id.clone()));
+        assert_eq!(made_up(&path).expect("kept"), id);
+        std::fs::remove_file(&path).expect("the next boot");
+        assert_ne!(made_up(&path).expect("made up"), id);
+        assert!(made_up(&folder.path().join("no/boot")).is_err());
+    }
+
+    /// The sandbox hides the kernel's own word, so each unit that shuts it out has to say it.
+    #[test]
+    fn the_unit_says_which_boot_it_is() {
+        let unit = include_str!("../../units/monopod.service");
+        assert!(unit.lines().any(|line| line == "ProcSubset=pid"));
+        assert!(
+            unit.lines()
+                .any(|line| line == "Environment=MONOPOD_BOOT=%b")
+        );
+        // A drop-in that begins the list anew would lose it.
+        let root = include_str!("../../units/examples/run-as-root.conf");
+        assert!(!root.lines().any(|line| line.trim() == "Environment="));
+    }
 
     #[test]
     fn dates() {

@@ -14,15 +14,16 @@ use crate::core::ledger::{self, Durable, LedgerError, Volatile};
 use crate::exit::Exit;
 use crate::paths::Paths;
 
-/// Reads the durable ledger. One that does not exist yet is empty.
+/// Reads the durable ledger. One that does not exist yet, nor ever did, is empty.
 ///
-/// A damaged one is put aside under its own name and reported, and the one before it counts; if that
-/// is damaged too, every budget counts as spent, because nobody knows how much of it was.
+/// One that is damaged or cannot be read is put aside and reported, and the one before it counts; if that
+/// is no better, every budget counts as spent, because nobody knows how much of it was. What counts is
+/// written in its place, so that the next daemon reads the same.
 ///
 /// # Errors
 ///
-/// [`Exit::Refused`] if a newer monopod wrote it, [`Exit::Failed`] if it cannot be read, each with a
-/// sentence for people. Nothing has been touched then.
+/// [`Exit::Refused`] if a newer monopod wrote it, with a sentence for people. Nothing has been touched
+/// then.
 pub fn read(paths: &Paths) -> Result<Durable, (Exit, String)> {
     let path = paths.ledger();
     let told = |path: &Path, error: &dyn std::fmt::Display| {
@@ -30,13 +31,20 @@ pub fn read(paths: &Paths) -> Result<Durable, (Exit, String)> {
     };
     match one(&path) {
         Ok(Some(durable)) => Ok(durable),
+        // It is replaced and never removed: what was put aside has had no successor.
+        Ok(None) if old(&path).exists() || damaged(&path).exists() => {
+            error!(
+                "the ledger {} is gone, and what is beside it says that there was one",
+                path.display()
+            );
+            Ok(in_its_place(paths))
+        }
         Ok(None) => Ok(Durable::default()),
         Err(ReadError::Ledger(error @ LedgerError::Newer { .. })) => {
             Err((Exit::Refused, told(&path, &error)))
         }
-        Err(ReadError::Io(error)) => Err((Exit::Failed, told(&path, &error))),
-        Err(ReadError::Ledger(error @ LedgerError::Damaged(_))) => {
-            let aside = path.with_extension("damaged");
+        Err(error @ (ReadError::Io(_) | ReadError::Ledger(LedgerError::Damaged(_)))) => {
+            let aside = damaged(&path);
             let kept = fs::rename(&path, &aside);
             error!(
                 "{}; {}",
@@ -46,14 +54,25 @@ pub fn read(paths: &Paths) -> Result<Durable, (Exit, String)> {
                     Err(error) => format!("it cannot be put aside either: {error}"),
                 }
             );
-            if let Ok(Some(durable)) = one(&old(&path)) {
-                warn!("the ledger before it counts in its place");
-                return Ok(durable);
-            }
-            warn!("the budgets that it held count as spent until the workload has been stable");
-            Ok(Durable::spent())
+            Ok(in_its_place(paths))
         }
     }
+}
+
+/// What counts where there is no ledger to be read: the one before it, or that every budget is spent.
+fn in_its_place(paths: &Paths) -> Durable {
+    let durable = if let Ok(Some(durable)) = one(&old(&paths.ledger())) {
+        warn!("the ledger before it counts in its place");
+        durable
+    } else {
+        warn!("the budgets that it held count as spent until the workload has been stable");
+        Durable::spent()
+    };
+    if let Err(error) = write(paths, &durable) {
+        // It counts for this daemon, and what is there leads the next one here again.
+        warn!("that cannot be written: {error}");
+    }
+    durable
 }
 
 /// Writes the durable ledger.
@@ -112,8 +131,15 @@ fn old(path: &Path) -> PathBuf {
     path.with_extension("old")
 }
 
+fn damaged(path: &Path) -> PathBuf {
+    path.with_extension("damaged")
+}
+
+#[derive(Debug, thiserror::Error)]
 enum ReadError {
+    #[error(transparent)]
     Io(io::Error),
+    #[error(transparent)]
     Ledger(LedgerError),
 }
 
@@ -149,7 +175,10 @@ mod tests {
         write(&paths, &withheld(2)).expect("written");
         assert_eq!(read(&paths), Ok(withheld(2)));
         fs::write(paths.ledger(), "monopod-led").expect("torn");
-        assert_eq!(read(&paths), Ok(withheld(1)));
+        // The second one reads what the first one made of it.
+        for reader in ["first", "second"] {
+            assert_eq!(read(&paths), Ok(withheld(1)), "{reader}");
+        }
         let damaged = paths.ledger().with_extension("damaged");
         assert_eq!(fs::read(damaged).expect("kept"), b"monopod-led");
     }
@@ -160,7 +189,35 @@ mod tests {
         let paths = Paths::new(folder.path());
         write(&paths, &withheld(1)).expect("written");
         fs::write(paths.ledger(), [0xff, 0xfe]).expect("torn");
+        for reader in ["first", "second"] {
+            assert_eq!(read(&paths), Ok(Durable::spent()), "{reader}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_is_gone_brings_nothing_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(folder.path());
+        write(&paths, &withheld(1)).expect("written");
+        write(&paths, &withheld(2)).expect("written");
+        fs::remove_file(paths.ledger()).expect("gone");
+        assert_eq!(read(&paths), Ok(withheld(1)));
+        fs::remove_file(paths.ledger()).expect("gone");
+        fs::remove_file(old(&paths.ledger())).expect("gone");
+        fs::write(damaged(&paths.ledger()), "").expect("put aside");
         assert_eq!(read(&paths), Ok(Durable::spent()));
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_read_ends_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(folder.path());
+        // A folder is what root cannot read either.
+        fs::create_dir_all(paths.ledger()).expect("a folder");
+        for reader in ["first", "second"] {
+            assert_eq!(read(&paths), Ok(Durable::spent()), "{reader}");
+        }
+        assert!(damaged(&paths.ledger()).is_dir());
     }
 
     #[test]

@@ -142,7 +142,7 @@ async fn daemon(paths: &Paths) -> Exit {
         ready: node.ready,
         watchdog: notify::watchdog(),
         seed: clock::seed(),
-        boot: clock::boot(),
+        boot: clock::boot(&paths.run()),
     };
     let desired = workload::desired(paths, &workload);
     let supervisor = Supervisor::new(
@@ -480,8 +480,10 @@ impl Running {
             Ok((workload, policy)) => {
                 self.desired = workload::desired(&self.paths, &workload);
                 self.deeds.change(Rc::new(workload));
-                self.step(Event::Configured(policy));
-                self.step(Event::Reload(self.desired.clone()));
+                self.step(Event::Reload {
+                    desired: self.desired.clone(),
+                    policy: Some(policy),
+                });
                 Ok(())
             }
             Err(error) => {
@@ -532,7 +534,10 @@ impl Running {
             .any(|(new, old)| old.image_id.is_some() && new.image_id != old.image_id);
         if newer {
             self.desired.clone_from(&desired);
-            self.step(Event::Reload(desired));
+            self.step(Event::Reload {
+                desired,
+                policy: None,
+            });
         }
     }
 }

@@ -51,6 +51,8 @@ fn blow() -> impl Strategy<Value = Blow> {
         2 => (0..4u8).prop_map(Blow::Reload),
         2 => Just(Blow::DaemonRestart),
         1 => Just(Blow::NoPidfd),
+        2 => (1..3000u64).prop_map(Blow::EngineHalfHangs),
+        1 => Just(Blow::ProbesByEngine),
         3 => Just(Blow::EngineStuck),
         3 => (0..3000u64, 1..60u64, any::<bool>()).prop_map(|(early, span, waits)| Blow::EngineRestarts(early, span, waits)),
         1 => (1..3000u64).prop_map(Blow::NobodyHelps),
@@ -254,6 +256,15 @@ fn an_engine_that_hangs_is_restarted() {
 }
 
 #[test]
+fn an_engine_that_hangs_is_needed_by_probes_that_run_in_the_containers() {
+    let blows = [(60_000, Blow::ProbesByEngine), (1000, Blow::EngineStuck)];
+    let mut node = Node::new(FORBIDDEN, &[], &blows);
+    node.run_until(hours(1)).expect("nothing breaks");
+    node.well().expect("it is well");
+    assert_eq!((node.engine_restarts, node.writes), (1, 0));
+}
+
+#[test]
 fn an_engine_that_hangs_and_is_not_needed_is_left_alone() {
     let blows = [(60_000, Blow::EngineStuck)];
     let mut node = Node::new(ALLOWED, &[], &blows);
@@ -277,6 +288,38 @@ fn without_anyone_who_helps_the_rungs_are_stepped_over() {
     node.mend();
     node.run_until(hours(2)).expect("nothing breaks");
     node.well().expect("it is well");
+}
+
+#[test]
+fn an_engine_that_only_looks_is_not_waited_for_without_end() {
+    for (seed, sick) in [(FORBIDDEN, false), (ALLOWED, false), (FORBIDDEN, true)] {
+        let blows = [
+            (60_000, Blow::EngineHalfHangs(8 * 3600)),
+            // What cannot be started, and what cannot be stopped.
+            (
+                1000,
+                if sick {
+                    Blow::Sick(1, 8 * 3600)
+                } else {
+                    Blow::Kill(1)
+                },
+            ),
+            (1000, Blow::NoPidfd),
+            (1000, Blow::DaemonRestart),
+        ];
+        let mut node = Node::new(seed, &[], &blows);
+        node.telling = true;
+        node.run_until(hours(6)).expect("nothing breaks");
+        assert_eq!(
+            node.rung(),
+            Some(Rung::SafeState),
+            "seed {seed}, sick: {sick}"
+        );
+        assert_eq!(count(&node, "systemd: watchdog or start timeout"), 2);
+        assert_eq!(node.engine_restarts, 0, "it answers");
+        node.run_until(hours(12)).expect("nothing breaks");
+        node.well().expect("it is well");
+    }
 }
 
 #[test]

@@ -86,6 +86,10 @@ pub enum Blow {
     Reboots(bool),
     /// There is no pidfd for the processes that start from now on.
     NoPidfd,
+    /// From now on probes run in the containers: without the engine nobody can ask.
+    ProbesByEngine,
+    /// For so long (s) the engine neither does nor answers what would change a container; looks are answered.
+    EngineHalfHangs(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -142,6 +146,7 @@ pub struct Node {
     probes_lost: BTreeMap<Role, u32>,
     hangs_until: Duration,
     hang_takes_effect: bool,
+    half_hangs_until: Duration,
     stuck: bool,
     /// The engine's socket takes calls, and they are answered from then on.
     waits_until: Duration,
@@ -167,6 +172,7 @@ pub struct Node {
     image_gone_until: Duration,
     disk_full_until: Duration,
     pidfds: bool,
+    probes_by_engine: bool,
     /// Processes whose end this daemon's pidfds tell.
     watched: BTreeSet<u32>,
     kill_after: Option<usize>,
@@ -276,6 +282,7 @@ impl Node {
             probes_lost: BTreeMap::new(),
             hangs_until: Duration::ZERO,
             hang_takes_effect: false,
+            half_hangs_until: Duration::ZERO,
             stuck: false,
             waits_until: Duration::ZERO,
             unhelped_until: Duration::ZERO,
@@ -295,6 +302,7 @@ impl Node {
             image_gone_until: Duration::ZERO,
             disk_full_until: Duration::ZERO,
             pidfds: true,
+            probes_by_engine: false,
             watched: BTreeSet::new(),
             kill_after: None,
             disk: None,
@@ -379,6 +387,7 @@ impl Node {
                 Blow::Sick(_, span)
                 | Blow::Unaskable(_, span)
                 | Blow::EngineHangs(span, _)
+                | Blow::EngineHalfHangs(span)
                 | Blow::EngineBlind(span)
                 | Blow::EngineRestarts(_, span, _)
                 | Blow::NobodyHelps(span)
@@ -779,6 +788,13 @@ impl Node {
         }
     }
 
+    fn reload(&self) -> Event {
+        Event::Reload {
+            desired: workload(self.variant),
+            policy: Some(self.policy()),
+        }
+    }
+
     fn uptime(&self) -> Time {
         Time(self.now.saturating_sub(self.booted.0))
     }
@@ -966,7 +982,9 @@ impl Node {
             return;
         }
         let past = |until: Option<&Duration>| until.is_none_or(|until| self.now >= *until);
-        let answer = if !past(self.unaskable.get(&role)) {
+        let engine_hangs = self.stuck || self.now < self.hangs_until || self.now < self.waits_until;
+        let answer = if !past(self.unaskable.get(&role)) || (self.probes_by_engine && engine_hangs)
+        {
             Answer::CannotAsk("nobody could ask".to_owned())
         } else if !past(self.sick.get(&role)) {
             Answer::Fail("503".to_owned())
@@ -1061,7 +1079,9 @@ impl Node {
             Err(Fault::NoAnswer("timed out".to_owned()))
         } else {
             let changes = !matches!(call, Call::Survey | Call::Look { .. });
-            if !changes && self.confused > 0 {
+            if changes && !matches!(call, Call::Image { .. }) && self.now < self.half_hangs_until {
+                Err(Fault::NoAnswer("timed out".to_owned()))
+            } else if !changes && self.confused > 0 {
                 self.confused -= 1;
                 Err(Fault::Refused("internal error".to_owned()))
             } else if matches!(call, Call::Create { .. } | Call::Start { .. }) && self.lacks > 0 {
@@ -1316,7 +1336,7 @@ impl Node {
             Blow::NobodyHelps(span) => self.unhelped_until = until(span),
             Blow::Reboots(allowed) => {
                 self.reboot_allowed = allowed;
-                let event = Event::Configured(self.policy());
+                let event = self.reload();
                 return self.deliver(self.generation, event);
             }
             Blow::ImageGone(span) => {
@@ -1340,13 +1360,15 @@ impl Node {
             }
             Blow::Reload(variant) => {
                 self.variant = variant % 4;
-                let event = Event::Reload(workload(self.variant));
+                let event = self.reload();
                 return self.deliver(self.generation, event);
             }
             Blow::DaemonRestart => {
                 return self.deliver(self.generation, Event::Terminate(Parting::Leave));
             }
             Blow::NoPidfd => self.pidfds = false,
+            Blow::ProbesByEngine => self.probes_by_engine = true,
+            Blow::EngineHalfHangs(span) => self.half_hangs_until = until(span),
         }
         Ok(())
     }

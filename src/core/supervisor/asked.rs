@@ -14,16 +14,28 @@ use crate::spec::types::Role;
 const LAST_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Supervisor {
-    pub(super) fn configured(&mut self, policy: Policy) {
+    /// Takes over a policy; returns whether the ladder has another one now.
+    fn configured(&mut self, policy: Policy) -> bool {
+        let other = self.config.escalation != policy.escalation;
         self.config.escalation = policy.escalation;
         self.config.ready = policy.ready;
         self.refused = None;
+        other
     }
 
-    pub(super) fn reload(&mut self, desired: Vec<Desired>) {
+    /// Files are in force. Whatever they leave as it was keeps its failures, and the ladder its rung: to read
+    /// the same files again mends nothing.
+    pub(super) fn reload(&mut self, desired: Vec<Desired>, policy: Option<Policy>) {
         let now = self.now;
+        let other_ladder = policy.is_some_and(|policy| self.configured(policy));
+        let mut changed = false;
         for machine in &mut self.machines {
             if !desired.iter().any(|desired| desired.role == machine.role) {
+                if machine.desired().is_some() {
+                    // What it did as a part of the workload says nothing of its removal.
+                    machine.forgive(now);
+                    changed = true;
+                }
                 machine.want = Want::Gone;
                 machine.record.hold = now;
             }
@@ -34,20 +46,27 @@ impl Supervisor {
                 .iter()
                 .position(|machine| machine.role == desired.role && machine.desired().is_some())
             {
+                Some(index) if self.machines[index].desired() == Some(&desired) => {}
                 Some(index) => {
+                    changed = true;
                     // The image that is on its way may be another one than is needed now.
                     self.abandon(index, &[Kind::Image]);
                     self.machines[index].change(desired, now);
                 }
-                None => self.machines.push(Machine::new(
-                    desired.role.clone(),
-                    Want::Run(desired),
-                    Record::default(),
-                    now,
-                )),
+                None => {
+                    changed = true;
+                    self.machines.push(Machine::new(
+                        desired.role.clone(),
+                        Want::Run(desired),
+                        Record::default(),
+                        now,
+                    ));
+                }
             }
         }
-        self.begin_anew();
+        if other_ladder || (changed && !self.hopeless()) {
+            self.begin_anew();
+        }
         self.report(
             None,
             ReportKind::Reloaded,
@@ -66,7 +85,8 @@ impl Supervisor {
                 asked.push(machine.role.clone());
             }
         }
-        if !asked.is_empty() {
+        // The hope is for those that were asked for only: whoever else is spent stays so.
+        if !asked.is_empty() && !self.hopeless() {
             self.begin_anew();
         }
         for role in asked {

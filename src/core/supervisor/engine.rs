@@ -93,6 +93,17 @@ impl Supervisor {
         excused
     }
 
+    /// A call that changes something has had no answer. That is the engine's affair, and looks that are
+    /// answered show it to be well: so if it comes to that again and again, the ladder has to answer.
+    pub(super) fn unanswered(&mut self, index: usize) {
+        let record = &mut self.machines[index].record;
+        if record.excused < EXCUSES {
+            record.excused += 1;
+        } else {
+            self.strike(index, None);
+        }
+    }
+
     /// The engine is needed and has been silent for longer than it takes to start.
     fn engine_overdue(&self) -> bool {
         self.engine.silent > 0

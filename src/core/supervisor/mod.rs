@@ -45,7 +45,7 @@ pub struct Config {
     pub watchdog: Option<Duration>,
     /// Where jitter comes from.
     pub seed: u64,
-    /// Names this boot of the node (`/proc/sys/kernel/random/boot_id`).
+    /// Names this boot of the node ; each boot has another name.
     pub boot: String,
 }
 
@@ -274,8 +274,7 @@ impl Supervisor {
                 self.preload = Preload::Done;
                 self.look_for_images();
             }
-            Event::Reload(desired) => self.reload(desired),
-            Event::Configured(policy) => self.configured(policy),
+            Event::Reload { desired, policy } => self.reload(desired, policy),
             Event::ReloadRefused(why) => self.refused = Some(why),
             Event::Rescued(rescue, result) => self.rescued(rescue, result),
             Event::Restart(role) => self.restart_asked(role.as_ref()),
@@ -359,10 +358,10 @@ impl Supervisor {
         let now = self.now;
         for machine in &mut self.machines {
             if machine.role == *role && machine.alive().is_some_and(|alive| alive.pid == pid) {
-                machine.poll_later(now);
                 if let Some(alive) = machine.alive_mut() {
                     alive.watch = Watch::Polled;
                 }
+                machine.poll_later(now);
             }
         }
     }

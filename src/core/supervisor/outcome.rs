@@ -223,8 +223,14 @@ impl Supervisor {
         machine.look_at = hold;
         match kind {
             // These change nothing that a pidfd or a later look does not show.
-            Kind::Look | Kind::Image | Kind::Stop => {}
-            Kind::Create | Kind::Start | Kind::Remove => machine.enter(Phase::Unseen, now),
+            Kind::Look | Kind::Image => {}
+            // Nothing is looked at in between: only what was answered since tells this from silence.
+            Kind::Stop if self.engine.silent > 1 => {}
+            Kind::Stop => self.unanswered(index),
+            Kind::Create | Kind::Start | Kind::Remove => {
+                machine.enter(Phase::Unseen, now);
+                self.unanswered(index);
+            }
         }
     }
 
@@ -417,12 +423,7 @@ impl Supervisor {
         let mine = self.choose(index, seen);
         let sight = self.machines[index].see(mine.as_ref(), now);
         let machine = &mut self.machines[index];
-        if machine
-            .alive()
-            .is_some_and(|alive| alive.watch == Watch::Polled)
-        {
-            machine.poll_later(now);
-        }
+        machine.poll_later(now);
         if let Phase::Dead { looks, .. } = machine.phase
             && looks > LOOKS
         {

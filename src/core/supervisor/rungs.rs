@@ -125,7 +125,10 @@ impl Supervisor {
             Ok(()) => {
                 self.durable = durable;
                 match purpose {
-                    Purpose::Rung(spending) if self.ladder == Ladder::Recording(spending) => {
+                    // Who is told to end while it writes climbs no further.
+                    Purpose::Rung(spending)
+                        if self.ladder == Ladder::Recording(spending) && self.parting.is_none() =>
+                    {
                         match spending {
                             Spending::Withholding => self.withhold(),
                             Spending::Reboot => self.reboot(),
@@ -238,6 +241,11 @@ impl Supervisor {
                 && (machine.want == Want::Gone || machine.verdict() != Verdict::Healthy)
         };
         !self.machines.iter().any(hurts) && !self.engine_lost()
+    }
+
+    /// The lower rungs are used up somewhere, whether that hurts just now or not.
+    pub(super) fn hopeless(&self) -> bool {
+        self.machines.iter().any(|machine| self.is_spent(machine)) || self.engine_lost()
     }
 
     fn at_foot(&self) -> bool {

@@ -173,6 +173,20 @@ impl Story {
     }
 }
 
+fn reload(desired: Vec<Desired>) -> Event {
+    Event::Reload {
+        desired,
+        policy: None,
+    }
+}
+
+fn configured(desired: Vec<Desired>, policy: Policy) -> Event {
+    Event::Reload {
+        desired,
+        policy: Some(policy),
+    }
+}
+
 fn pass() -> Answer {
     Answer::Pass("200 OK".to_owned())
 }
@@ -369,7 +383,7 @@ fn a_missing_image_is_waited_for_and_leaves_what_runs_alone() {
     let mut story = healthy();
     let mut other = desired("app", &[]);
     other.hash = "app-2".to_owned();
-    story.event(Event::Reload(vec![other]));
+    story.event(reload(vec![other]));
     let missing = || Err(Fault::ImageMissing("nobody has it".to_owned()));
     story.answer(&image("app"), missing());
     story.live(Duration::from_secs(30), &pass());
@@ -474,7 +488,7 @@ fn a_reload_of_the_probe_restarts_nothing_and_asks_in_the_new_way() {
     if let Healthcheck::Own(health) = &mut other.healthcheck {
         health.timing.interval = Duration::from_secs(3);
     }
-    story.event(Event::Reload(vec![other]));
+    story.event(reload(vec![other]));
     story.live(Duration::from_secs(1), &pass());
     story.told.clear();
     story.live(Duration::from_secs(31), &pass());
@@ -494,7 +508,7 @@ fn a_changed_helper_leaves_the_main_container_alone() {
     story.live(Duration::from_secs(1), &pass());
     let mut broker = desired("broker", &[]);
     broker.hash = "broker-2".to_owned();
-    story.event(Event::Reload(vec![broker, app]));
+    story.event(reload(vec![broker, app]));
     story.answer(&image("broker"), has_image());
     let id = || "id-broker".to_owned();
     let grace = Duration::from_secs(10);
@@ -535,9 +549,9 @@ fn refused_files_are_told_until_a_good_reload() {
         ready: Ready::Running,
     };
     // Newer images of the preload folder are no answer to it.
-    story.event(Event::Reload(vec![desired("app", &[])]));
+    story.event(reload(vec![desired("app", &[])]));
     assert!(story.supervisor.view().refused.is_some());
-    story.event(Event::Configured(policy));
+    story.event(configured(vec![desired("app", &[])], policy));
     assert_eq!(story.supervisor.view().refused, None);
     assert_eq!(story.supervisor.view().line, "Healthy: app healthy");
 }
@@ -555,10 +569,14 @@ fn a_policy_takes_effect_at_once() {
         )])),
     );
     assert!(!story.said(&Notify::Ready));
-    story.event(Event::Configured(Policy {
+    let policy = |ready| Policy {
         escalation: Escalation::default(),
-        ready: Ready::Running,
-    }));
+        ready,
+    };
+    story.event(configured(
+        vec![desired("app", &[])],
+        policy(Ready::Running),
+    ));
     assert!(story.said(&Notify::Ready));
 }
 
@@ -572,10 +590,11 @@ fn a_reboot_that_nobody_makes_ends_in_the_safe_state() {
             reboot: true,
             ..Escalation::default()
         };
-        story.event(Event::Configured(Policy {
+        let policy = Policy {
             escalation,
             ready: Ready::Healthy,
-        }));
+        };
+        story.event(configured(vec![desired("app", &[])], policy));
         story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
         story.answer(&image("app"), Err(Fault::Refused("no".to_owned())));
         story.pass(Duration::from_secs(6));
@@ -594,6 +613,124 @@ fn a_reboot_that_nobody_makes_ends_in_the_safe_state() {
         assert_eq!(story.supervisor.rung(), Rung::SafeState);
         assert_eq!(story.reports(ReportKind::RescueFailed), 1);
     }
+}
+
+/// A story in which a failure of `app`, whose image is refused, is about to be written as a reboot.
+fn recording_a_reboot(desired: Vec<Desired>) -> Story {
+    let mut story = Story::with(desired.clone(), None, Durable::default());
+    let escalation = Escalation {
+        restarts: 0,
+        recreates: 0,
+        reboot: true,
+        ..Escalation::default()
+    };
+    let policy = Policy {
+        escalation,
+        ready: Ready::Healthy,
+    };
+    story.event(configured(desired, policy));
+    story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
+    story.answer(&image("app"), Err(Fault::Refused("no".to_owned())));
+    story.pass(Duration::from_secs(6));
+    let writes = |action: &Action| matches!(action, Action::Persist(_));
+    assert!(story.told.iter().any(writes));
+    story
+}
+
+#[test]
+fn whoever_is_told_to_end_does_not_reboot_the_node() {
+    let mut story = recording_a_reboot(vec![desired("app", &[])]);
+    story.event(Event::Terminate(Parting::Stop));
+    story.event(Event::Persisted(Ok(())));
+    assert!(!asked_to_reboot(&story));
+}
+
+#[test]
+fn a_restart_of_one_takes_nothing_back_that_is_due_to_another() {
+    let mut story = recording_a_reboot(vec![desired("app", &[]), desired("other", &[])]);
+    story.event(Event::Persisted(Err("disk full".to_owned())));
+    assert_eq!(story.supervisor.rung(), Rung::SafeState);
+    story.event(Event::Restart(Some(role("other"))));
+    assert_eq!(story.supervisor.rung(), Rung::SafeState);
+    story.event(Event::Restart(Some(role("app"))));
+    assert_eq!(story.supervisor.rung(), Rung::Foot);
+}
+
+#[test]
+fn a_removed_container_takes_its_failures_along() {
+    let mut story = healthy();
+    // The one kind of failure that leaves it running: it does not become well.
+    let bad = Answer::Fail("503".to_owned());
+    story.live(Duration::from_secs(60), &bad);
+    for _ in 0..3 {
+        story.supervisor.strike(0, None);
+    }
+    story.pass(Duration::from_millis(1));
+    story.told.clear();
+    story.event(reload(vec![desired("other", &[])]));
+    story.pass(Duration::from_secs(10));
+    let writes = |action: &Action| matches!(action, Action::Persist(_));
+    assert!(!story.told.iter().any(writes), "{:?}", story.told);
+    assert_eq!(story.supervisor.rung(), Rung::Foot);
+}
+
+#[test]
+fn files_and_policy_are_in_force_at_the_same_time() {
+    // The new container is not up yet: what ran before says nothing of it.
+    let running = seen("app", "app-1", SeenState::Running(process(7)));
+    let mut story = Story::new(vec![desired("app", &[])]);
+    story.answer(&Call::Survey, Ok(Outcome::Seen(vec![running])));
+    let policy = Policy {
+        escalation: Escalation::default(),
+        ready: Ready::Running,
+    };
+    let both = vec![desired("app", &[]), desired("new", &[])];
+    story.event(configured(both, policy));
+    assert!(!story.said(&Notify::Ready));
+
+    // A budget that is lowered together with the container that has used it spends nothing.
+    let mut story = healthy();
+    story.live(Duration::from_secs(60), &Answer::Fail("503".to_owned()));
+    assert_eq!(story.supervisor.rung(), Rung::Restart);
+    story.told.clear();
+    let escalation = Escalation {
+        restarts: 0,
+        recreates: 0,
+        ..Escalation::default()
+    };
+    let mut other = desired("app", &[]);
+    other.hash = "app-2".to_owned();
+    let policy = Policy {
+        escalation,
+        ready: Ready::Healthy,
+    };
+    story.event(configured(vec![other], policy));
+    let writes = |action: &Action| matches!(action, Action::Persist(_));
+    assert!(!story.told.iter().any(writes), "{:?}", story.told);
+    assert_eq!(story.supervisor.rung(), Rung::Foot);
+}
+
+#[test]
+fn a_reload_that_changes_nothing_mends_nothing() {
+    let mut story = recording_a_reboot(vec![desired("app", &[]), desired("other", &[])]);
+    story.event(Event::Persisted(Err("disk full".to_owned())));
+    assert_eq!(story.supervisor.rung(), Rung::SafeState);
+    let now = story.supervisor.config.escalation.clone();
+    let same = |escalation: &Escalation| Policy {
+        escalation: escalation.clone(),
+        ready: Ready::Healthy,
+    };
+    let both = || vec![desired("app", &[]), desired("other", &[])];
+    story.event(configured(both(), same(&now)));
+    assert_eq!(story.supervisor.rung(), Rung::SafeState);
+    let mut other = desired("other", &[]);
+    other.hash = "other-2".to_owned();
+    story.event(configured(vec![desired("app", &[]), other], same(&now)));
+    assert_eq!(story.supervisor.rung(), Rung::SafeState, "app is as it was");
+    let mut app = desired("app", &[]);
+    app.hash = "app-2".to_owned();
+    story.event(configured(vec![app, desired("other", &[])], same(&now)));
+    assert_eq!(story.supervisor.rung(), Rung::Foot);
 }
 
 fn asked_to_reboot(story: &Story) -> bool {
