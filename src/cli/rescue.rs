@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -32,6 +33,13 @@ const DAEMON: &str = "monopod.service";
 
 /// What helps where the engine's unit cannot be told.
 const NAME_IT: &str = "name the unit in node.toml: [engine] unit = \"...service\"";
+
+/// A request that is older is nobody's wish any more: the daemon takes its own back after 30 s.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Nobody waits for what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TooOld;
 
 /// What can be asked for: the request's file name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +74,16 @@ pub fn run(paths: &Paths) -> Exit {
     for (wish, taken) in wishes {
         let done = match (taken, &node) {
             (Ok(None), _) => continue,
-            (Ok(Some(why)), Ok(node)) => fulfil(wish, &why, node),
-            (Ok(Some(why)), Err((exit, text))) => {
+            (Ok(Some(Err(TooOld))), _) => {
+                refuse(format_args!(
+                    "{} was asked for more than {} s ago, and nobody waits for it any more",
+                    wish.file(),
+                    FRESH.as_secs()
+                ));
+                Exit::Refused
+            }
+            (Ok(Some(Ok(why))), Ok(node)) => fulfil(wish, &why, node),
+            (Ok(Some(Ok(why))), Err((exit, text))) => {
                 refuse(format_args!(
                     "{} was asked for ({why}), but {text}",
                     wish.file()
@@ -186,8 +202,8 @@ fn open_folder(folder: &Path) -> io::Result<File> {
         .open(folder)
 }
 
-/// Removes a request and returns its words; `None` if there is none.
-fn take(folder: &File, wish: Wish) -> io::Result<Option<String>> {
+/// Removes a request and returns its words, or that it is too old; `None` if there is none.
+fn take(folder: &File, wish: Wish) -> io::Result<Option<Result<String, TooOld>>> {
     // A pipe must not keep us waiting.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let opened = openat(folder, wish.file(), flags, Mode::empty());
@@ -196,7 +212,17 @@ fn take(folder: &File, wish: Wish) -> io::Result<Option<String>> {
         Err(nix::Error::ENOENT) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    Ok(Some(words(opened.map(File::from))))
+    let opened = opened.map(File::from);
+    if age(&opened).is_some_and(|age| age > FRESH) {
+        return Ok(Some(Err(TooOld)));
+    }
+    Ok(Some(Ok(words(opened))))
+}
+
+/// How old a request is; `None` where that cannot be told, or lies ahead.
+fn age(opened: &nix::Result<File>) -> Option<Duration> {
+    let metadata = opened.as_ref().ok()?.metadata().ok()?;
+    metadata.modified().ok()?.elapsed().ok()
 }
 
 fn words(opened: nix::Result<File>) -> String {
@@ -212,4 +238,34 @@ fn words(opened: nix::Result<File>) -> String {
     let text = String::from_utf8_lossy(&bytes);
     let line = tame(text.lines().next().unwrap_or_default(), 200);
     if line.is_empty() { unsaid } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_taken_while_it_is_fresh() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = open_folder(folder.path()).expect("open");
+        assert_eq!(take(&open, Wish::Reboot).expect("nothing"), None);
+        let second = Duration::from_secs(1);
+        let now = SystemTime::now();
+        let table = [
+            (now - 30 * second, Ok("spent".to_owned())),
+            (now - 90 * second, Err(TooOld)),
+            // The clock was set: nobody knows how old it is.
+            (now + 3600 * second, Ok("spent".to_owned())),
+        ];
+        for (modified, expected) in table {
+            let path = folder.path().join(Wish::Reboot.file());
+            std::fs::write(&path, "spent\n").expect("asked for");
+            let file = OpenOptions::new().append(true).open(&path).expect("open");
+            file.set_modified(modified).expect("dated");
+            assert_eq!(take(&open, Wish::Reboot).expect("taken"), Some(expected));
+            assert!(!path.exists(), "it is taken away all the same");
+        }
+    }
 }

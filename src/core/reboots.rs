@@ -49,6 +49,17 @@ impl Reboots {
         u32::try_from(self.left.len()).unwrap_or(u32::MAX)
     }
 
+    /// When the newest was asked for, if that was in this boot and is less than `patience` ago: it may still come.
+    pub fn under_way(&self, boot: &str, now: Time, patience: Duration) -> Option<Time> {
+        // Without a time of this boot's, nothing was asked for in it, whoever else wrote here since.
+        if boot.is_empty() || self.boot != boot || self.counted == 0 {
+            return None;
+        }
+        let ago = u64::from(DAY.saturating_sub(*self.left.last()?));
+        let asked = Time(Duration::from_secs(self.counted.saturating_sub(ago)));
+        (now - asked < patience).then_some(asked)
+    }
+
     /// As seen from this boot: in another one than it was written in, all of the time since the boot is new.
     #[must_use]
     pub fn in_boot(mut self, boot: &str) -> Self {
@@ -143,6 +154,26 @@ mod tests {
             assert_eq!(reboots.at(at(2)), reboots);
         }
         assert!(reboots.in_boot("4").at(at(3)).without_past().is_empty());
+    }
+
+    #[test]
+    fn one_that_was_asked_for_in_this_boot_may_still_come() {
+        let second = |seconds| Time(Duration::from_secs(seconds));
+        let patience = Duration::from_secs(300);
+        let one = Reboots::default().one_more("this", second(1000));
+        let under_way =
+            |reboots: &Reboots, boot: &str, now| reboots.under_way(boot, second(now), patience);
+        assert_eq!(under_way(&one, "this", 1299), Some(second(1000)));
+        assert_eq!(
+            under_way(&one.at(second(1100)), "this", 1200),
+            Some(second(1000))
+        );
+        assert_eq!(under_way(&one, "this", 1300), None);
+        assert_eq!(under_way(&one, "next", 1010), None);
+        assert_eq!(under_way(&one.clone().in_boot("next"), "next", 10), None);
+        assert_eq!(under_way(&one, "", 1010), None);
+        assert_eq!(under_way(&Reboots::default(), "this", 1), None);
+        assert_eq!(under_way(&Reboots::all_spent(), "this", 1), None);
     }
 
     #[test]

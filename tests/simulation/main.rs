@@ -53,6 +53,7 @@ fn blow() -> impl Strategy<Value = Blow> {
         1 => Just(Blow::NoPidfd),
         2 => (1..3000u64).prop_map(Blow::EngineHalfHangs),
         1 => Just(Blow::ProbesByEngine),
+        1 => Just(Blow::NamelessBoots),
         3 => Just(Blow::EngineStuck),
         3 => (0..3000u64, 1..60u64, any::<bool>()).prop_map(|(early, span, waits)| Blow::EngineRestarts(early, span, waits)),
         1 => (1..3000u64).prop_map(Blow::NobodyHelps),

@@ -24,6 +24,10 @@ const START: Duration = Duration::from_secs(90);
 /// systemd's `WatchdogSec=` in the simulation.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
 
+/// How long a workload that is not well may be without a rung of the ladder. Probes that nobody can ask are no
+/// failure, and the longest of that lasts for five minutes; the engine's rung comes after one.
+const IDLE: Duration = Duration::from_secs(900);
+
 /// What may befall a node.
 #[derive(Clone, Debug)]
 pub enum Blow {
@@ -86,6 +90,8 @@ pub enum Blow {
     Reboots(bool),
     /// There is no pidfd for the processes that start from now on.
     NoPidfd,
+    /// From now on nobody says which boot it is.
+    NamelessBoots,
     /// From now on probes run in the containers: without the engine nobody can ask.
     ProbesByEngine,
     /// For so long (s) the engine neither does nor answers what would change a container; looks are answered.
@@ -121,6 +127,8 @@ enum Due {
     Watchdog(u64),
     /// systemd starts the daemon.
     Boot,
+    /// A write of the ledger by the daemon of this generation ends.
+    Written(u64, String),
     /// The engine goes for so long, with the containers.
     EngineGoes(Duration, bool),
     /// The node goes down and comes up again.
@@ -151,7 +159,7 @@ pub struct Node {
     /// The engine's socket takes calls, and they are answered from then on.
     waits_until: Duration,
     unhelped_until: Duration,
-    /// Nobody has taken the last request to restart the engine.
+    /// Nobody takes the last request to restart the engine.
     unhelped: bool,
     reboot_allowed: bool,
     /// When the node booted, and for the how manyth time.
@@ -177,6 +185,11 @@ pub struct Node {
     watched: BTreeSet<u32>,
     kill_after: Option<usize>,
     disk: Option<String>,
+    /// How many reboots counted on disk before it was written last.
+    reboots_before_write: u32,
+    boot_has_a_name: bool,
+    /// Since when the workload is not well and nothing is done about it.
+    idle_since: Option<Duration>,
     run: Volatile,
     ready: bool,
     fed: Duration,
@@ -306,6 +319,9 @@ impl Node {
             watched: BTreeSet::new(),
             kill_after: None,
             disk: None,
+            reboots_before_write: 0,
+            boot_has_a_name: true,
+            idle_since: None,
             run: Volatile::default(),
             ready: false,
             fed: Duration::ZERO,
@@ -571,6 +587,15 @@ impl Node {
                 Ok(())
             }
             Due::Boot => self.boot(),
+            Due::Written(generation, text) => {
+                // Who dies while it writes may have written.
+                if generation == self.generation || self.seed.is_multiple_of(3) {
+                    self.reboots_before_write = self.on_disk().reboots.count();
+                    self.disk = Some(text);
+                    self.writes += 1;
+                }
+                self.deliver(generation, Event::Persisted(Ok(())))
+            }
             Due::EngineGoes(span, waits) => {
                 self.engine_goes(span, waits);
                 Ok(())
@@ -592,6 +617,10 @@ impl Node {
         self.known_absent.clear();
         self.watched.clear();
         self.calls.clear();
+        self.unhelped = false;
+        if self.run.withholding || self.run == Volatile::default() {
+            self.answered_failures = 0;
+        }
         let durable = match &self.disk {
             None => Durable::default(),
             Some(text) => ledger::decode(text).map_err(|error| format!("torn ledger: {error}"))?,
@@ -601,7 +630,11 @@ impl Node {
             ready: Ready::Healthy,
             watchdog: Some(WATCHDOG),
             seed: self.seed.wrapping_add(self.generation),
-            boot: self.booted.1.to_string(),
+            boot: if self.boot_has_a_name {
+                self.booted.1.to_string()
+            } else {
+                String::new()
+            },
         };
         let generation = self.generation;
         self.tell(|| format!("daemon {generation} starts; ledger {durable:?}"));
@@ -742,17 +775,25 @@ impl Node {
             }
             Action::Persist(durable) => {
                 self.spending(&durable)?;
-                let result = if self.now < self.disk_full_until {
-                    Err("no space left on device".to_owned())
+                let end = if self.now < self.disk_full_until {
+                    let error = Err("no space left on device".to_owned());
+                    Due::Deliver(self.generation, Event::Persisted(error))
                 } else {
-                    self.disk = Some(ledger::encode(&durable));
-                    self.writes += 1;
-                    Ok(())
+                    Due::Written(self.generation, ledger::encode(&durable))
                 };
-                let at = self.now + Duration::from_millis(5) + self.disk_slow;
-                self.at(at, Due::Deliver(self.generation, Event::Persisted(result)));
+                self.at(self.now + Duration::from_millis(5) + self.disk_slow, end);
             }
-            Action::Record(volatile) => self.run = volatile,
+            Action::Record(volatile) => {
+                self.run = volatile;
+                let wanted = workload(self.variant);
+                let left_over = self.containers.iter().any(|container| {
+                    !container.stranger
+                        && !wanted.iter().any(|desired| desired.role == container.role)
+                });
+                if self.strikes() == 0 && !left_over {
+                    self.answered_failures = 0;
+                }
+            }
             Action::Rescue(rescue, _) => self.help(rescue)?,
             Action::Notify(Notify::Ready) => {
                 self.ready = true;
@@ -848,6 +889,7 @@ impl Node {
                 {
                     return Err("the engine is restarted although it answers".to_owned());
                 }
+                self.unhelped = !taken;
                 if taken {
                     self.engine_restarts += 1;
                     self.at(at, Due::EngineGoes(Duration::from_secs(20), false));
@@ -857,7 +899,7 @@ impl Node {
                 if !self.reboot_allowed {
                     return Err("a reboot is asked for, and none is allowed".to_owned());
                 }
-                if self.on_disk().reboots.is_empty() {
+                if self.on_disk().reboots.count() <= self.reboots_before_write {
                     return Err("a reboot is asked for before it is in the ledger".to_owned());
                 }
                 self.reboots.push(self.now);
@@ -948,8 +990,7 @@ impl Node {
             | ReportKind::EngineSilent => {
                 self.answered_failures += 1;
             }
-            // Nobody has helped; only an engine that answers again can be helped again.
-            ReportKind::RescueFailed => self.unhelped = true,
+            // Only an engine that answers again can be helped again.
             ReportKind::EngineBack => self.unhelped = false,
             ReportKind::WatchdogWithheld => {
                 let Some(view) = self.daemon.as_ref().map(Supervisor::view) else {
@@ -1367,14 +1408,35 @@ impl Node {
                 return self.deliver(self.generation, Event::Terminate(Parting::Leave));
             }
             Blow::NoPidfd => self.pidfds = false,
+            Blow::NamelessBoots => self.boot_has_a_name = false,
             Blow::ProbesByEngine => self.probes_by_engine = true,
             Blow::EngineHalfHangs(span) => self.half_hangs_until = until(span),
         }
         Ok(())
     }
 
+    /// A workload that is not well has the ladder's attention, unless its image is what it waits for.
+    fn check_that_something_is_done(&mut self) -> Result<(), String> {
+        let Some(daemon) = &self.daemon else {
+            return Ok(());
+        };
+        let idle = daemon.rung() == Rung::Foot
+            && daemon.verdict() != monopod::core::health::Verdict::Healthy
+            && self.now >= self.image_gone_until;
+        if !idle {
+            self.idle_since = None;
+        } else if self.now - *self.idle_since.get_or_insert(self.now) > IDLE {
+            return Err(format!(
+                "the workload is not well, and nothing is done: {:?}",
+                daemon.view()
+            ));
+        }
+        Ok(())
+    }
+
     /// What must hold after every event.
-    fn check(&self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
+        self.check_that_something_is_done()?;
         for role in roles() {
             let running = self.containers.iter().filter(|container| {
                 container.role == role

@@ -92,6 +92,10 @@ enum Writing {
         /// When it is given up.
         by: Time,
     },
+    /// It was given up and may still come to its end; until then there is no other one.
+    Late {
+        durable: Durable,
+    },
 }
 
 /// What the durable ledger is being written for.
@@ -176,6 +180,11 @@ impl Supervisor {
             .collect();
         let mut used = volatile.engine.clone();
         used.hold = used.hold.min(now + engine::ENGINE_STARTS);
+        // Whoever asked for it has died since; it is not asked for again.
+        let ladder = match durable.reboots.under_way(&config.boot, now, rungs::REBOOTS) {
+            Some(since) => Ladder::Rebooting { since },
+            None => Ladder::Climbing,
+        };
         let durable = Durable {
             reboots: durable.reboots.in_boot(&config.boot),
             ..durable
@@ -193,7 +202,7 @@ impl Supervisor {
                 used,
                 rescuing: Rescuing::Nothing,
             },
-            ladder: Ladder::Climbing,
+            ladder,
             durable,
             writing: Writing::Nothing,
             write_at: now,

@@ -17,7 +17,7 @@ const WRITE_AGAIN: Duration = Duration::from_secs(600);
 const WRITE_BY: Duration = Duration::from_secs(60);
 
 /// How long a node has to go down once its reboot was asked for; other units may need their time.
-const REBOOTS: Duration = Duration::from_secs(300);
+pub(super) const REBOOTS: Duration = Duration::from_secs(300);
 
 impl Supervisor {
     pub(super) fn climb(&mut self) {
@@ -27,11 +27,11 @@ impl Supervisor {
         let now = self.now;
         match (&self.ladder, self.spent()) {
             // The engine's own rung comes first, and it is bounded.
-            (Ladder::Climbing, Some(why)) if !self.engine_in_hand() => {
-                if self.writing == Writing::Nothing {
-                    self.next_rung(&why);
-                }
-            }
+            (Ladder::Climbing, Some(why)) if !self.engine_in_hand() => match self.writing {
+                Writing::Nothing => self.next_rung(&why),
+                Writing::Under { .. } => {}
+                Writing::Late { .. } => self.enter_safe_state(&why),
+            },
             (Ladder::Recording(_) | Ladder::Withholding { .. }, _) if self.relieved() => {
                 self.ladder = Ladder::Climbing;
                 self.recovered();
@@ -115,11 +115,18 @@ impl Supervisor {
     /// The ledger is on disk, or is not.
     pub(super) fn persisted(&mut self, result: Result<(), String>) {
         let writing = std::mem::replace(&mut self.writing, Writing::Nothing);
-        let Writing::Under {
-            durable, purpose, ..
-        } = writing
-        else {
-            return;
+        let (durable, purpose) = match writing {
+            Writing::Nothing => return,
+            Writing::Under {
+                durable, purpose, ..
+            } => (durable, purpose),
+            Writing::Late { durable } => {
+                // What it was for is past; what is on disk counts.
+                if result.is_ok() {
+                    self.durable = durable;
+                }
+                return;
+            }
         };
         match result {
             Ok(()) => {
@@ -137,15 +144,27 @@ impl Supervisor {
                     Purpose::Rung(_) | Purpose::Refill => {}
                 }
             }
-            Err(text) => {
-                self.write_at = self.now + WRITE_AGAIN;
-                let text = format!("the ledger cannot be written: {text}");
-                self.report(None, ReportKind::LedgerFailed, text);
-                if matches!(self.ladder, Ladder::Recording(_)) {
-                    // A rung whose budget cannot be kept would have none.
-                    self.enter_safe_state("the ledger cannot be written");
-                }
-            }
+            Err(text) => self.not_written(&text),
+        }
+    }
+
+    /// A write takes too long. Its end will be told all the same, and is not another one's.
+    pub(super) fn write_late(&mut self) {
+        if let Writing::Under { durable, .. } = &self.writing {
+            self.writing = Writing::Late {
+                durable: durable.clone(),
+            };
+            self.not_written("the medium does not answer");
+        }
+    }
+
+    fn not_written(&mut self, text: &str) {
+        self.write_at = self.now + WRITE_AGAIN;
+        let text = format!("the ledger cannot be written: {text}");
+        self.report(None, ReportKind::LedgerFailed, text);
+        if matches!(self.ladder, Ladder::Recording(_)) {
+            // A rung whose budget cannot be kept would have none.
+            self.enter_safe_state("the ledger cannot be written");
         }
     }
 
@@ -274,6 +293,7 @@ impl Supervisor {
                 .due(self.config.escalation.reboots_per_day)
                 .map(|due| due.max(self.write_at)),
             Writing::Under { by, .. } => Some(by),
+            Writing::Late { .. } => None,
         };
         let settled = self.machines.iter().filter_map(Machine::settled_at);
         [rung, writing, Some(self.write_at)]

@@ -51,7 +51,7 @@ impl Supervisor {
         if let Writing::Under { by, .. } = self.writing
             && by <= now
         {
-            self.persisted(Err("the medium does not answer".to_owned()));
+            self.write_late();
         }
         for index in 0..self.machines.len() {
             if let Some(pending) = self.machines[index].pending

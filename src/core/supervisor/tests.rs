@@ -646,6 +646,44 @@ fn whoever_is_told_to_end_does_not_reboot_the_node() {
 }
 
 #[test]
+fn a_late_end_of_one_write_is_not_taken_for_anothers() {
+    let mut story = recording_a_reboot(vec![desired("app", &[])]);
+    story.pass(Duration::from_secs(61));
+    assert_eq!(story.supervisor.rung(), Rung::SafeState);
+    story.event(Event::Restart(None));
+    story.told.clear();
+    story.answer(&image("app"), Err(Fault::Refused("no".to_owned())));
+    story.pass(Duration::from_secs(700));
+    let writes = |action: &Action| matches!(action, Action::Persist(_));
+    assert!(!story.told.iter().any(writes), "the first one still lives");
+    assert_eq!(story.supervisor.rung(), Rung::SafeState);
+    story.event(Event::Persisted(Ok(())));
+    assert!(!asked_to_reboot(&story));
+    assert_eq!(story.supervisor.view().reboots, 1, "as it is on disk");
+}
+
+#[test]
+fn a_reboot_that_an_earlier_daemon_asked_for_is_not_asked_for_again() {
+    for (boot, rung) in [("this", Rung::Reboot), ("other", Rung::Foot)] {
+        let durable = Durable {
+            withheld: 0,
+            reboots: Durable::default()
+                .reboots
+                .one_more(boot, Time(Duration::from_secs(90))),
+        };
+        let mut story = Story::with(vec![desired("app", &[])], None, durable);
+        assert_eq!(story.supervisor.rung(), rung);
+        if rung == Rung::Reboot {
+            story.pass(Duration::from_secs(280));
+            assert_eq!(story.supervisor.rung(), Rung::Reboot);
+            story.pass(Duration::from_secs(11));
+            assert_eq!(story.supervisor.rung(), Rung::SafeState);
+        }
+        assert!(!asked_to_reboot(&story));
+    }
+}
+
+#[test]
 fn a_restart_of_one_takes_nothing_back_that_is_due_to_another() {
     let mut story = recording_a_reboot(vec![desired("app", &[]), desired("other", &[])]);
     story.event(Event::Persisted(Err("disk full".to_owned())));
