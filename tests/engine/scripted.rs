@@ -20,6 +20,10 @@ fn serve(socket: &Path, script: Vec<(&'static str, u16, String)>) {
                     Ok(_) => {}
                 }
             }
+            if head.is_empty() {
+                // Whoever connected thought better of it.
+                continue;
+            }
             let head = String::from_utf8_lossy(&head).into_owned();
             let path = head.split(' ').nth(1).unwrap_or_default();
             let line = script.iter().find(|(part, _, _)| path.contains(part));

@@ -55,7 +55,7 @@ fn a_reload_touches_what_has_changed_and_nothing_else() {
     assert_eq!(node.running("helper"), helper);
     eventually("STATUS says so", || {
         node.show("monopod.service", "StatusText")
-            .contains("reload")
+            .contains("new files are refused")
     });
 
     // And the right one again takes the word back.
@@ -64,7 +64,7 @@ fn a_reload_touches_what_has_changed_and_nothing_else() {
     eventually("STATUS is the workload's again", || {
         !node
             .show("monopod.service", "StatusText")
-            .contains("reload")
+            .contains("new files are refused")
     });
     assert_eq!(node.running("app"), app);
     assert_eq!(node.show("monopod.service", "MainPID"), daemon);

@@ -184,10 +184,15 @@ async fn cut_off(
     stragglers: &Stragglers,
     exec: &str,
 ) -> Result<Option<i64>, Fault> {
-    let state = client.inspect_exec(exec).await.map_err(fault)?;
-    if state.running != Some(true) {
-        return Ok(state.exit_code);
-    }
+    // Between the request to start it and its process, an exec is neither to be killed nor over.
+    let state = loop {
+        let state = client.inspect_exec(exec).await.map_err(fault)?;
+        match state.running {
+            Some(true) if process(state.pid).is_some() => break state,
+            Some(false) | None if state.exit_code.is_some() => return Ok(state.exit_code),
+            Some(_) | None => tokio::time::sleep(SETTLE).await,
+        }
+    };
     let container = state.container_id.unwrap_or_default();
     let inspected = match client.inspect_container(&container, None).await {
         Ok(inspected) => inspected,
