@@ -16,20 +16,19 @@ mod ledger;
 mod pages;
 mod release;
 mod rescue;
+mod start;
 mod status;
 mod workload;
 
-use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::core::api::{Action, Desired, Event, Notify, Parting, Policy, Report};
+use crate::core::api::{Action, Desired, Event, Parting, Policy, Report};
 use crate::core::supervisor::{Config, Supervisor};
 use crate::core::time::Time;
 use crate::engine::{self, Docker};
@@ -39,7 +38,7 @@ use crate::paths::Paths;
 use crate::spec;
 use crate::spec::diagnostic::Invalid;
 use crate::spec::host::ThisHost;
-use crate::spec::types::{Node, Role, Workload};
+use crate::spec::types::{Role, Workload};
 use crate::systemd::bus::{self, Request, RequestError};
 use crate::systemd::journal::{self, Scene};
 use crate::systemd::notify::{self, Notifier};
@@ -51,14 +50,7 @@ use status::plan_json;
 
 use deeds::Deeds;
 use release::Release;
-
-/// How often files that are invalid at the start are read again, when systemd waits for us:
-/// a device or a mount that they name may come late.
-const READ_AGAIN: Duration = Duration::from_secs(5);
-
-/// How often they are read before the start fails. systemd starts us again all the same, and its log
-/// then has the reason.
-const READS: u32 = 12;
+use start::Signals;
 
 /// How long nothing may have changed before the memory that only changes need is given back.
 const QUIET: Duration = Duration::from_secs(10);
@@ -99,7 +91,7 @@ pub fn run(paths: &Paths, verbose: bool) -> Exit {
 
 async fn daemon(paths: &Paths) -> Exit {
     let mut notifier = Notifier::new();
-    let (workload, node) = match first_files(paths, &mut notifier).await {
+    let (workload, node) = match start::first_files(paths, &mut notifier).await {
         Ok(files) => files,
         Err(exit) => return exit,
     };
@@ -115,7 +107,7 @@ async fn daemon(paths: &Paths) -> Exit {
         return Exit::Failed;
     }
     // Without a bus nothing else keeps two daemons off the same containers.
-    let _alone = match alone(paths) {
+    let _alone = match start::alone(paths) {
         Ok(lock) => lock,
         Err(text) => {
             error!("{text}");
@@ -183,69 +175,12 @@ async fn daemon(paths: &Paths) -> Exit {
     running.serve(inbox, &mut signals).await
 }
 
-/// The right to be this root's one daemon, for as long as the file is open.
-fn alone(paths: &Paths) -> Result<File, String> {
-    let path = paths.run().join("lock");
-    let file =
-        File::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(format!(
-            "another monopod daemon runs: it holds {}; stop it first",
-            path.display()
-        )),
-        Err(TryLockError::Error(error)) => Err(format!("cannot lock {}: {error}", path.display())),
-    }
-}
-
-/// Reads the files; waits for them to become valid where systemd would only start us again.
-async fn first_files(paths: &Paths, notifier: &mut Notifier) -> Result<(Workload, Node), Exit> {
-    let mut told = String::new();
-    for _ in 0..READS {
-        let invalid = match (
-            load(paths),
-            spec::load_node(paths, &ThisHost::of_environment()),
-        ) {
-            (Ok(workload), Ok(node)) => return Ok((workload, node.value)),
-            (Err(invalid), _) | (_, Err(invalid)) => invalid,
-        };
-        let text = invalid.to_string();
-        if text != told {
-            error!("{text}; `monopod check` shows it in full");
-            told = text;
-        }
-        if !notify::listened_to() {
-            return Err(Exit::Invalid);
-        }
-        let status = format!("Waiting for valid files: {told}");
-        notifier.tell(&Notify::Status(status));
-        tokio::time::sleep(READ_AGAIN).await;
-    }
-    Err(Exit::Invalid)
-}
-
 fn load(paths: &Paths) -> Result<Workload, Invalid> {
     let loaded = spec::load(paths, &ThisHost::of_environment())?;
     for warning in &loaded.warnings {
         warn!("{}", warning.message());
     }
     Ok(loaded.value)
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
 }
 
 /// What wakes the loop.
