@@ -161,6 +161,8 @@ pub struct Node {
     unhelped_until: Duration,
     /// Nobody takes the last request to restart the engine.
     unhelped: bool,
+    /// Containers that a reload has taken out of the workload, whatever a later one says.
+    leaving: Vec<String>,
     reboot_allowed: bool,
     /// When the node booted, and for the how manyth time.
     booted: (Duration, u32),
@@ -300,6 +302,7 @@ impl Node {
             waits_until: Duration::ZERO,
             unhelped_until: Duration::ZERO,
             unhelped: false,
+            leaving: Vec::new(),
             reboot_allowed: seed.is_multiple_of(2),
             booted: (Duration::ZERO, 1),
             refusals: 0,
@@ -572,7 +575,15 @@ impl Node {
                 self.effect(generation, op, &call);
                 Ok(())
             }
-            Due::Deliver(generation, event) => self.deliver(generation, event),
+            Due::Deliver(generation, event) => {
+                // What the daemon is told of the last request holds, though the engine answered meanwhile.
+                if generation == self.generation
+                    && matches!(event, Event::Rescued(Rescue::Engine, Err(_)))
+                {
+                    self.unhelped = true;
+                }
+                self.deliver(generation, event)
+            }
             Due::End(id, pid) => {
                 self.end(&id, pid, 137);
                 Ok(())
@@ -788,7 +799,8 @@ impl Node {
                 let wanted = workload(self.variant);
                 let left_over = self.containers.iter().any(|container| {
                     !container.stranger
-                        && !wanted.iter().any(|desired| desired.role == container.role)
+                        && (self.leaving.contains(&container.id)
+                            || !wanted.iter().any(|desired| desired.role == container.role))
                 });
                 if self.strikes() == 0 && !left_over {
                     self.answered_failures = 0;
@@ -1401,6 +1413,12 @@ impl Node {
             }
             Blow::Reload(variant) => {
                 self.variant = variant % 4;
+                let wanted = workload(self.variant);
+                for container in &self.containers {
+                    if !wanted.iter().any(|desired| desired.role == container.role) {
+                        self.leaving.push(container.id.clone());
+                    }
+                }
                 let event = self.reload();
                 return self.deliver(self.generation, event);
             }
@@ -1425,7 +1443,11 @@ impl Node {
             && self.now >= self.image_gone_until;
         if !idle {
             self.idle_since = None;
-        } else if self.now - *self.idle_since.get_or_insert(self.now) > IDLE {
+        } else if self
+            .now
+            .saturating_sub(*self.idle_since.get_or_insert(self.now))
+            > IDLE
+        {
             return Err(format!(
                 "the workload is not well, and nothing is done: {:?}",
                 daemon.view()
