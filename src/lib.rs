@@ -2,6 +2,7 @@
 //!
 //! The decisions are in [`core`], which is pure; everything else does as it is told.
 
+pub mod bundle;
 pub mod cli;
 pub mod core;
 pub mod daemon;

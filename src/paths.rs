@@ -1,6 +1,6 @@
 //! Where everything is, below `--root`.
 //!
-//! The only place that spells monopod's own paths. It must never touch them.
+//! The only place that spells monopod's own paths, and the kernel's that it reads. It must never touch them.
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,21 @@ impl Paths {
     /// `etc/monopod/node.toml`.
     pub fn node(&self) -> PathBuf {
         self.root.join("etc/monopod/node.toml")
+    }
+
+    /// `etc/monopod/keys.d`: whom this node trusts.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("etc/monopod/keys.d")
+    }
+
+    /// `proc/device-tree/compatible`: what a board with a device tree calls itself.
+    pub fn device_tree(&self) -> PathBuf {
+        self.root.join("proc/device-tree/compatible")
+    }
+
+    /// `sys/class/dmi/id`: what a board with PC firmware calls itself.
+    pub fn dmi(&self) -> PathBuf {
+        self.root.join("sys/class/dmi/id")
     }
 
     /// `var/lib/monopod`: what survives a reboot.

@@ -1,12 +1,11 @@
 //! `monopod import`: an archive into the store, then from the store into the engine.
 //!
-//! The archive is read by a process of its own (`monopod unpack`), which has given up every way to
+//! The archive, or the bundle, is read by a process of its own (`monopod unpack`), which has given up every way to
 //! reach the engine before it reads the first byte. This process never parses what a stranger wrote.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, stdin};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,15 +13,11 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::feed::{engine, node};
-use super::progress::Bar;
 use super::{block_on, complain, hint, note, patience, print, table};
 use crate::core::api::Fault;
 use crate::exit::Exit;
 use crate::feed::Line;
-use crate::image::{ImportError, ImportOptions, Imported, Source, Store, import, preload};
-use crate::owner::{self, Keep};
 use crate::paths::Paths;
-use crate::sandbox;
 use crate::systemd::BusAddress;
 use crate::systemd::client::Client;
 
@@ -30,6 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   monopod import gateway.tar.zst              docker save or OCI archive; plain, gzip or zstd
   monopod import /media/usb/layout            an OCI image layout folder
+  monopod import gateway-1.4.2.bundle         a signed bundle; its images go into the store only
   monopod import app.tar --as example/app:2   for an archive with one image and no full name
   docker save example/gateway:1 | monopod import -
 
@@ -43,7 +39,7 @@ const PRELOAD_IDLE: Duration = Duration::from_secs(600);
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Import {
-    /// An image archive, an OCI image layout folder, or - for standard input
+    /// An image archive, an OCI image layout folder, a bundle, or - for standard input
     #[arg(required_unless_present = "preload", value_name = "FILE|DIR|-")]
     source: Option<PathBuf>,
     /// Name for the archive's one image
@@ -57,34 +53,37 @@ pub struct Import {
     json: bool,
 }
 
-/// Arguments of `monopod unpack`.
-#[derive(Debug, Args)]
-pub struct Unpack {
-    source: Option<PathBuf>,
-    #[arg(long = "as")]
-    reference: Option<String>,
-    #[arg(long)]
-    max_image_size: u64,
-}
-
 /// What the shut-in process reports.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Unpacked {
-    images: Vec<UnpackedImage>,
-    layers_added: usize,
-    layers_known: usize,
-    bytes_added: u64,
+pub(super) struct Unpacked {
+    pub images: Vec<UnpackedImage>,
+    pub layers_added: usize,
+    pub layers_known: usize,
+    pub bytes_added: u64,
     /// Archives of the preload folder that were not taken.
     #[serde(default)]
-    lacking: usize,
+    pub lacking: usize,
+    /// The release, if it was a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<UnpackedRelease>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct UnpackedImage {
-    references: Vec<String>,
-    id: String,
-    known: bool,
-    replaced: Vec<String>,
+pub(super) struct UnpackedRelease {
+    pub version: String,
+    pub sequence: u64,
+    /// The key that signed it.
+    pub key: String,
+    /// One line for people.
+    pub line: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct UnpackedImage {
+    pub references: Vec<String>,
+    pub id: String,
+    pub known: bool,
+    pub replaced: Vec<String>,
 }
 
 /// What was done, for `--json`.
@@ -115,6 +114,13 @@ pub fn run(paths: &Paths, arguments: &Import) -> Exit {
         Ok(unpacked) => unpacked,
         Err(exit) => return exit,
     };
+    if let Some(release) = &unpacked.release {
+        return block_on(async {
+            tell_daemon().await;
+            show_release(arguments, &unpacked, release);
+            Exit::Done
+        });
+    }
     // What is wrong with the engine's address is told once, and not by each helper.
     if let Err((exit, text)) = engine(&node) {
         complain(text);
@@ -172,6 +178,30 @@ async fn tell_daemon() {
     }
 }
 
+/// A bundle's images wait in the store: what runs is not touched.
+fn show_release(arguments: &Import, unpacked: &Unpacked, release: &UnpackedRelease) {
+    if arguments.json {
+        if let Ok(text) = serde_json::to_string(unpacked) {
+            print(text);
+        }
+        return;
+    }
+    print(format_args!("{}, signed by {}", release.line, release.key));
+    for image in &unpacked.images {
+        for reference in &image.references {
+            let store = if image.known {
+                "was in the store"
+            } else {
+                "in the store"
+            };
+            let id = table::short(&image.id);
+            print(format_args!("{reference}  {id}  {store}"));
+        }
+    }
+    show_added(unpacked);
+    note("only its images were taken, into the store; its workload file is not in force");
+}
+
 fn show(arguments: &Import, unpacked: &Unpacked, fed: &[(&str, Option<Sent>)]) {
     if arguments.json {
         let report = Report {
@@ -218,6 +248,10 @@ fn show(arguments: &Import, unpacked: &Unpacked, fed: &[(&str, Option<Sent>)]) {
             ));
         }
     }
+    show_added(unpacked);
+}
+
+fn show_added(unpacked: &Unpacked) {
     if unpacked.layers_added > 0 {
         note(format_args!(
             "{} new layers in {} in the store, {} were there",
@@ -323,173 +357,4 @@ fn helper(paths: &Paths) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("monopod").arg("--root").arg(paths.root());
     command
-}
-
-/// The shut-in half.
-pub fn unpack(paths: &Paths, arguments: &Unpack) -> Exit {
-    // What the preload folder holds has to be readable by the daemon as well.
-    let named = arguments
-        .source
-        .as_deref()
-        .filter(|source| *source != Path::new("-"));
-    // Without Landlock, who may read every file could be made to. Then root only opens the archive;
-    // a layout folder has to be readable by the store's owner.
-    let (keep, mut opened) = match named {
-        Some(_) if sandbox::landlock() => (Keep::Reading, None),
-        Some(source) => (Keep::Nothing, open_file(source)),
-        None => (Keep::Nothing, None),
-    };
-    if let Err(text) = owner::become_owner(paths, keep) {
-        complain(text);
-        return Exit::Failed;
-    }
-    // Without whoever asked for it, the work is for nobody.
-    owner::end_with_parent();
-    let store = match Store::open(&paths.store()) {
-        Ok(store) => store,
-        Err(error) => {
-            complain(error);
-            return Exit::Failed;
-        }
-    };
-    let preload = paths.preload();
-    let archive = match arguments.source.as_deref() {
-        None => Some(preload.as_path()),
-        Some(source) if source == Path::new("-") => None,
-        Some(source) => Some(source),
-    };
-    if let Err(text) = sandbox::enter(&paths.store(), archive) {
-        complain(format_args!("archives are not read without it: {text}"));
-        return Exit::Failed;
-    }
-    let options = ImportOptions {
-        reference: arguments.reference.clone(),
-        max_image_size: arguments.max_image_size,
-        ..ImportOptions::default()
-    };
-    let done = match arguments.source.as_deref() {
-        None => unpack_preload(paths, &store, &options),
-        Some(source) => unpack_one(&store, source, opened.as_mut(), &options),
-    };
-    match done {
-        Ok(unpacked) => {
-            if let Ok(text) = serde_json::to_string(&unpacked) {
-                print(text);
-            }
-            Exit::Done
-        }
-        Err(error) => {
-            complain(&error);
-            match error {
-                ImportError::Refused(_) => Exit::Refused,
-                ImportError::Usage(_) => Exit::Usage,
-                ImportError::NoSpace { .. }
-                | ImportError::NotFound(_)
-                | ImportError::Read { .. }
-                | ImportError::Store(_) => Exit::Failed,
-            }
-        }
-    }
-}
-
-/// A file; what is none, or cannot be opened, is looked at later, by who reads it.
-fn open_file(path: &Path) -> Option<File> {
-    let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
-    File::open(path).ok().filter(|_| is_file)
-}
-
-fn unpack_one(
-    store: &Store,
-    source: &Path,
-    opened: Option<&mut File>,
-    options: &ImportOptions,
-) -> Result<Unpacked, ImportError> {
-    let bar = Bar::new();
-    let mut progress = |progress: crate::image::Progress<'_>| bar.show(progress);
-    let imported = if source == Path::new("-") {
-        let mut stdin = stdin().lock();
-        let stream = Source::Stream {
-            name: "standard input",
-            reader: &mut stdin,
-        };
-        import(store, stream, options, &mut progress)?
-    } else if let Some(reader) = opened {
-        let name = &source.display().to_string();
-        import(
-            store,
-            Source::Stream { name, reader },
-            options,
-            &mut progress,
-        )?
-    } else {
-        import(store, Source::Path(source), options, &mut progress)?
-    };
-    let mut unpacked = Unpacked::default();
-    unpacked.add(imported);
-    Ok(unpacked)
-}
-
-fn unpack_preload(
-    paths: &Paths,
-    store: &Store,
-    options: &ImportOptions,
-) -> Result<Unpacked, ImportError> {
-    let preloaded = preload(
-        store,
-        &paths.preload(),
-        &store.preload_record(),
-        options,
-        &mut |_| {},
-    )?;
-    let mut unpacked = Unpacked::default();
-    for (path, imported) in preloaded.imported {
-        complain(format_args!("{} imported", path.display()));
-        unpacked.add(imported);
-    }
-    for (path, reason) in &preloaded.refused {
-        complain(format_args!(
-            "{}: {reason}; it is not read again until it changes",
-            path.display()
-        ));
-    }
-    for (path, reason) in &preloaded.still_refused {
-        complain(format_args!(
-            "{} is still refused: {reason}",
-            path.display()
-        ));
-    }
-    for (path, error) in &preloaded.failed {
-        complain(format_args!("{}: {error}", path.display()));
-        if let ImportError::Read { source, .. } = error
-            && source.kind() == ErrorKind::PermissionDenied
-        {
-            hint(format_args!(
-                "monopod reads it as its own user: chmod -R a+rX {}",
-                path.display()
-            ));
-        }
-    }
-    unpacked.lacking =
-        preloaded.refused.len() + preloaded.still_refused.len() + preloaded.failed.len();
-    Ok(unpacked)
-}
-
-impl Unpacked {
-    fn add(&mut self, imported: Imported) {
-        self.layers_added += imported.layers_added;
-        self.layers_known += imported.layers_known;
-        self.bytes_added += imported.bytes_added;
-        self.images.extend(imported.images.into_iter().map(|image| {
-            UnpackedImage {
-                references: image.references,
-                id: format!("sha256:{}", image.config.hex()),
-                known: image.known,
-                replaced: image
-                    .replaced
-                    .iter()
-                    .map(|(name, old)| format!("{name} was {} until now", table::short(&old.hex())))
-                    .collect(),
-            }
-        }));
-    }
 }

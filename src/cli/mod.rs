@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::exit::Exit;
 use crate::paths::Paths;
 
+mod bundle;
 pub mod check;
 mod control;
 mod daemon;
@@ -17,6 +18,7 @@ mod feed;
 mod images;
 mod import;
 mod logs;
+mod password;
 mod patience;
 mod progress;
 mod rescue;
@@ -24,6 +26,7 @@ mod since;
 mod slice;
 mod status;
 mod table;
+mod unpack;
 mod when;
 
 /// Keeps one containerised workload alive on one node.
@@ -69,6 +72,8 @@ pub enum Verb {
     Import(import::Import),
     /// List the images of the store and the engine, or remove what is not in use
     Images(images::Images),
+    /// Make, look at, verify and sign bundles: releases in one file
+    Bundle(bundle::Bundle),
     /// Look at the machine around the workload, and say what will hurt
     Doctor(doctor::Doctor),
     /// Supervise the workload; this is what the systemd unit runs
@@ -78,7 +83,7 @@ pub enum Verb {
     Feed(feed::Feed),
     /// Read an archive into the store, shut in; the helper of `import`
     #[command(hide = true)]
-    Unpack(import::Unpack),
+    Unpack(unpack::Unpack),
     /// Restart the engine or the node if the daemon asks and node.toml allows; runs as root
     #[command(hide = true)]
     Rescue,
@@ -101,10 +106,11 @@ pub fn run(args: Args) -> Exit {
         Verb::Restart(restart) => control::restart(&restart),
         Verb::Import(import) => import::run(&paths, &import),
         Verb::Images(images) => images::run(&paths, &images),
+        Verb::Bundle(bundle) => bundle::run(&paths, &bundle),
         Verb::Doctor(doctor) => doctor::run(&paths, &doctor),
         Verb::Daemon(daemon) => crate::daemon::run(&paths, daemon.verbose),
         Verb::Feed(feed) => feed::run(&paths, &feed),
-        Verb::Unpack(unpack) => import::unpack(&paths, &unpack),
+        Verb::Unpack(unpack) => unpack::run(&paths, &unpack),
         Verb::Rescue => rescue::run(&paths),
         Verb::Slice => slice::run(&paths),
     }

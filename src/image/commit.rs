@@ -77,6 +77,10 @@ pub(super) fn images(
                 replaced.extend(config.map(|config| (name.clone(), config)));
             }
         }
+        // Without a name it is in the index all the same, or the next clean-up would take it.
+        if image.references.is_empty() && index.iter().all(|listed| listed.digest != entry.digest) {
+            index.push(entry.clone());
+        }
         imported.push(ImportedImage {
             references: image.references,
             config: image.config,

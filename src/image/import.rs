@@ -42,6 +42,17 @@ pub struct ImportOptions {
     pub architectures: Vec<String>,
     /// Most bytes that one image may unpack to; of a stream, most bytes in all.
     pub max_image_size: u64,
+    /// How layers are kept.
+    pub layers: Layers,
+}
+
+/// How layers are kept that do not come packed with zstd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layers {
+    /// Plain ones are packed, gzip ones stay byte for byte what they are.
+    AsTheyCome,
+    /// All are packed with zstd at this level: one content makes one blob, however it came.
+    Zstd(i32),
 }
 
 impl Default for ImportOptions {
@@ -50,6 +61,7 @@ impl Default for ImportOptions {
             reference: None,
             architectures: host_architectures(),
             max_image_size: StorePolicy::default().max_image_size,
+            layers: Layers::AsTheyCome,
         }
     }
 }
@@ -106,6 +118,7 @@ pub fn import(
     let reference = reference.map_err(|error| ImportError::Usage(error.to_string()))?;
     let (name, opened) = open(source)?;
     let mut transaction = Transaction::begin(store)?;
+    transaction.layers = options.layers;
     let worked =
         work(&mut transaction, opened, reference, options, progress).and_then(|(images, known)| {
             let (layers_added, bytes_added) = transaction.added();

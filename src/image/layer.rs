@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::digest::{Digest, Hasher};
 use super::documents::{LAYER_GZIP, LAYER_ZSTD};
 use super::error::{Fault, window_reason};
+use super::import::Layers;
 use super::limits;
 use super::pipe::{Incoming, Pipe};
 use super::transaction::{LayerRecord, Transaction};
@@ -110,8 +111,13 @@ pub(super) fn take(
     let (raw, record) = if packing == Packing::Plain {
         budget.spend(name, size)?;
         let path = temp.path.clone();
+        let (level, pledge) = match transaction.layers {
+            Layers::AsTheyCome => (limits::ZSTD_LEVEL, Some(size)),
+            // What was gzip cannot pledge its size, and one content is to make one blob.
+            Layers::Zstd(level) => (level, None),
+        };
         let pipe = start_pipe(&temp.path, move |incoming| {
-            compress(incoming, file, &path, size)
+            compress(incoming, file, &path, level, pledge)
         })?;
         let (raw, packed) = feed(pipe, &mut reader, size, None, moved)?;
         let (digest, packed_size) = packed?;
@@ -123,10 +129,31 @@ pub(super) fn take(
             content_size: size,
         };
         (raw, record)
+    } else if let (Packing::Gzip, Layers::Zstd(level)) = (packing, transaction.layers) {
+        let (left, window_log) = (budget.left, budget.window_log);
+        let path = temp.path.clone();
+        let pipe = start_pipe(&temp.path, move |incoming| {
+            repack(incoming, file, &path, level, left, window_log)
+        })?;
+        let (raw, packed) = feed(pipe, &mut reader, size, None, moved)?;
+        let packed = packed.map_err(|reason| match reason {
+            Unpack::TooLarge => Fault::member(name, too_large(budget.limit)),
+            Unpack::Broken(reason) => Fault::member(name, reason),
+        })?;
+        let ((diff_id, content_size), (digest, size)) = packed?;
+        budget.spend(name, content_size)?;
+        let record = LayerRecord {
+            diff_id,
+            digest,
+            size,
+            media_type: LAYER_ZSTD.to_owned(),
+            content_size,
+        };
+        (raw, record)
     } else {
         let (left, window_log) = (budget.left, budget.window_log);
         let pipe = start_pipe(&temp.path, move |incoming| {
-            unpack(incoming, packing, left, window_log)
+            unpack(incoming, packing, left, window_log, &mut |_| Ok(()))
         })?;
         let (raw, unpacked) = feed(
             pipe,
@@ -258,15 +285,16 @@ fn compress(
     mut incoming: Incoming,
     file: File,
     path: &Path,
-    size: u64,
+    level: i32,
+    pledge: Option<u64>,
 ) -> Result<(Digest, u64), Fault> {
     let sink = Digesting {
         inner: file,
         hasher: Hasher::new(),
     };
     let packed = (|| {
-        let mut encoder = zstd::stream::write::Encoder::new(sink, limits::ZSTD_LEVEL)?;
-        encoder.set_pledged_src_size(Some(size))?;
+        let mut encoder = zstd::stream::write::Encoder::new(sink, level)?;
+        encoder.set_pledged_src_size(pledge)?;
         loop {
             let chunk = incoming.chunk();
             if chunk.is_empty() {
@@ -282,19 +310,59 @@ fn compress(
         .map_err(Fault::write("write", path))
 }
 
-enum Unpack {
+/// Content digest and size, then the same of the packed bytes.
+type Repacked = ((Digest, u64), (Digest, u64));
+
+/// From gzip to zstd. Writing may fail by itself, inside of what came of reading.
+fn repack(
+    incoming: Incoming,
+    file: File,
+    path: &Path,
+    level: i32,
+    left: u64,
+    window_log: u32,
+) -> Result<Result<Repacked, Fault>, Unpack> {
+    let sink = Digesting {
+        inner: file,
+        hasher: Hasher::new(),
+    };
+    let failed = Fault::write("write", path);
+    let mut encoder = match zstd::stream::write::Encoder::new(sink, level) {
+        Ok(encoder) => encoder,
+        Err(error) => return Ok(Err(failed(error))),
+    };
+    let mut written = Ok(());
+    let content = unpack(incoming, Packing::Gzip, left, window_log, &mut |bytes| {
+        written = encoder.write_all(bytes);
+        // Enough for the reader to stop; the reason is kept.
+        written.as_ref().map(|&()| ()).map_err(|_| ())
+    });
+    if let Err(error) = written {
+        return Ok(Err(failed(error)));
+    }
+    let content = content?;
+    Ok(match encoder.finish() {
+        Ok(sink) => Ok((content, sink.hasher.finish())),
+        Err(error) => Err(failed(error)),
+    })
+}
+
+/// Why packed bytes cannot be unpacked.
+pub(super) enum Unpack {
     TooLarge,
     Broken(String),
 }
 
-fn unpack(
-    incoming: Incoming,
+/// Unpacks to `out`, at most `left` bytes; the content's digest and size.
+pub(super) fn unpack(
+    packed: impl Read,
     packing: Packing,
     left: u64,
     window_log: u32,
+    out: &mut dyn FnMut(&[u8]) -> Result<(), ()>,
 ) -> Result<(Digest, u64), Unpack> {
     let broken = |error: &io::Error| Unpack::Broken(broken(packing, error, window_log));
-    let mut reader = reader(incoming, packing, window_log).map_err(|error| broken(&error))?;
+    let mut reader = reader(packed, packing, window_log).map_err(|error| broken(&error))?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; limits::BUFFER];
     let mut total = 0u64;
@@ -307,6 +375,9 @@ fn unpack(
                     return Err(Unpack::TooLarge);
                 }
                 hasher.update(&buffer[..count]);
+                if out(&buffer[..count]).is_err() {
+                    return Err(Unpack::Broken("it cannot be written".to_owned()));
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(broken(&error)),

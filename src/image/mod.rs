@@ -12,6 +12,7 @@ mod docker_archive;
 mod documents;
 mod error;
 mod import;
+mod intake;
 mod json;
 mod layer;
 pub mod limits;
@@ -30,7 +31,11 @@ pub use commit::ImportedImage;
 pub use digest::{Digest, DigestError, Hasher};
 pub use documents::{Descriptor, Platform};
 pub use error::{ImportError, StoreError};
-pub use import::{ImportOptions, Imported, Progress, Source, host_architectures, import};
+pub use import::{ImportOptions, Imported, Layers, Progress, Source, host_architectures, import};
+pub use intake::{
+    Intake, IntakeImage, IntakeLayer, LayerFault, ReadImageError, image_manifest, layer_content,
+    read_image,
+};
 pub use load::{load_stream_size, write_load_stream};
 pub use preload::{PreloadState, Preloaded, preload, preload_survey};
 pub use prune::Pruned;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 use super::documents::Descriptor;
 use super::error::{Fault, StoreError};
+use super::import::Layers;
 use super::store::{Store, StoreLock, read_small, to_json};
 
 /// Which blob holds a layer's content.
@@ -49,6 +50,8 @@ impl Drop for Temp {
 
 pub(super) struct Transaction<'s> {
     pub store: &'s Store,
+    /// How layers are kept.
+    pub layers: Layers,
     _lock: StoreLock,
     records: BTreeMap<Digest, LayerRecord>,
     by_blob: BTreeMap<Digest, Digest>,
@@ -64,6 +67,7 @@ impl<'s> Transaction<'s> {
         clear(&store.temps())?;
         let mut transaction = Self {
             store,
+            layers: Layers::AsTheyCome,
             _lock: lock,
             records: BTreeMap::new(),
             by_blob: BTreeMap::new(),

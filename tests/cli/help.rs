@@ -2,8 +2,9 @@
 
 use crate::support::Monopod;
 
-const VERBS: [&str; 10] = [
-    "check", "plan", "status", "logs", "reload", "restart", "import", "images", "doctor", "daemon",
+const VERBS: [&str; 11] = [
+    "check", "plan", "status", "logs", "reload", "restart", "import", "images", "bundle", "doctor",
+    "daemon",
 ];
 
 #[test]
@@ -24,6 +25,10 @@ fn help_of_every_verb() {
     let prune = Monopod::new(&["images", "prune", "--help"]).run();
     prune.matches("help/images-prune");
     assert!(prune.stdout.contains("  monopod images prune"));
+    for verb in ["keygen", "create", "inspect", "verify", "sign"] {
+        let outcome = Monopod::new(&["bundle", verb, "--help"]).run();
+        outcome.matches(&format!("help/bundle-{verb}"));
+    }
 }
 
 #[test]

@@ -1,0 +1,173 @@
+//! From a bundle to images of the store, as a stream, in one pass.
+//!
+//! The signature first, then the manifest, then the members in their order. A layer's bytes go to a
+//! temporary file of the store while they are digested; they are unpacked, to check their content,
+//! only after they had the listed digest, and from that same file; and only then the file gets its
+//! name. The index is replaced last. A refusal takes away all that was added. A medium that fails
+//! leaves the whole blobs that came through, which nothing names yet and which the next try reuses.
+
+use std::io::Read;
+
+use super::boards::Machine;
+use super::error::{BundleError, Place, Refusal};
+use super::frame;
+use super::images::{self, Budgets};
+use super::keys::{KeyId, Trust};
+use super::manifest::{Kind, Manifest, Member};
+use super::verify::{self, Opened};
+use crate::image::{Digest, Imported, Intake, IntakeLayer, Progress, Store};
+
+/// What a store takes.
+#[derive(Clone, Debug)]
+pub struct TakeOptions {
+    /// The machine that the release must be for.
+    pub machine: Machine,
+    /// Most bytes that one image may unpack to.
+    pub max_image_size: u64,
+    /// Whether the images get their names in the store at once. Without it they are kept without a
+    /// name, so that what the names stand for now (and runs) stays until somebody decides otherwise.
+    pub bind: bool,
+}
+
+/// A release that is in the store, all of it.
+#[derive(Debug)]
+pub struct Taken {
+    /// The key that signed it. With the sequence, what a node remembers against downgrades.
+    pub key: KeyId,
+    /// What it says; `manifest.sequence` has been compared with nothing.
+    pub manifest: Manifest,
+    /// Digest of the manifest's bytes: the same for the same bundle, whoever signed it.
+    pub digest: Digest,
+    /// The workload file. It has been checked by its maker only.
+    pub workload: Vec<u8>,
+    /// The pre-switch hook.
+    pub pre_switch: Option<Vec<u8>>,
+    /// Its images.
+    pub imported: Imported,
+}
+
+/// Verifies a bundle and takes its images into the store.
+pub fn take(
+    reader: &mut impl Read,
+    store: &Store,
+    trust: &Trust,
+    options: &TakeOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Taken, BundleError> {
+    let opened = verify::open(reader, trust, Some(&options.machine))?;
+    let mut intake = Intake::begin(store)?;
+    match members(reader, &mut intake, &opened, options, progress) {
+        Ok((workload, pre_switch, images)) => Ok(Taken {
+            key: opened.key,
+            digest: opened.digest,
+            workload,
+            pre_switch,
+            imported: intake.finish(images, options.bind)?,
+            manifest: opened.manifest,
+        }),
+        Err(error @ BundleError::Read(_)) => Err(error),
+        Err(error) => {
+            intake.roll_back();
+            Err(error)
+        }
+    }
+}
+
+type Contents = (Vec<u8>, Option<Vec<u8>>, Vec<crate::image::IntakeImage>);
+
+fn members(
+    reader: &mut impl Read,
+    intake: &mut Intake<'_>,
+    opened: &Opened,
+    options: &TakeOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Contents, BundleError> {
+    let manifest = &opened.manifest;
+    let total = opened.front + verify::members_size(manifest);
+    let count = manifest.members.len();
+    let mut done = opened.front;
+    let (mut workload, mut pre_switch) = (Vec::new(), None);
+    let first_layer = manifest
+        .members
+        .partition_point(|member| member.kind < Kind::Layer);
+    let (small, layers) = manifest.members.split_at(first_layer);
+    for (number, member) in small.iter().enumerate() {
+        let bytes = verify::document(reader, member, Place::Member(number + 1, count))?;
+        done += member.size;
+        match member.kind {
+            Kind::Workload => workload = bytes,
+            Kind::Hook => pre_switch = Some(bytes),
+            Kind::Manifest | Kind::Config => intake.document(&bytes)?,
+            // None is before `first_layer`.
+            Kind::Layer => {}
+        }
+    }
+    let plan = {
+        let document = |digest: &Digest| Ok(intake.read_document(digest)?);
+        images::plan(manifest, &document, Some(&options.machine.architectures))?
+    };
+    let mut budgets = Budgets::new(&plan, options.max_image_size);
+    for member in &manifest.absent {
+        let known = budgets
+            .of(&member.digest)
+            .and_then(|(_, diff_id)| intake.content_size(&diff_id));
+        let size = known.ok_or(Refusal::Absent(member.digest))?;
+        spend(&mut budgets, member, Place::Manifest, size)?;
+    }
+    let new: u64 = layers
+        .iter()
+        .filter(|member| {
+            let layer = budgets.of(&member.digest);
+            layer.is_none_or(|(_, diff_id)| intake.content_size(&diff_id).is_none())
+        })
+        .map(|member| member.size)
+        .sum();
+    intake.check_room(new)?;
+
+    for (number, member) in layers.iter().enumerate() {
+        let place = Place::Member(first_layer + number + 1, count);
+        let (left, diff_id) = budgets.of(&member.digest).ok_or(Refusal::Member {
+            place,
+            digest: member.digest,
+            reason: "no image of the release has it".to_owned(),
+        })?;
+        let size = if let Some(size) = intake.content_size(&diff_id) {
+            // Not used, and still not allowed to be anything else.
+            verify::skim(reader, member, place)?;
+            size
+        } else {
+            let layer = IntakeLayer {
+                blob: member.digest,
+                size: member.size,
+                diff_id,
+            };
+            intake
+                .layer(reader, &layer, left)
+                .map_err(|fault| verify::layer_fault(member, place, fault))?
+        };
+        spend(&mut budgets, member, place, size)?;
+        done += member.size;
+        progress(Progress {
+            done,
+            total: Some(total),
+            what: member.kind.word(),
+        });
+    }
+    frame::read_end(reader)?;
+    Ok((workload, pre_switch, plan))
+}
+
+fn spend(
+    budgets: &mut Budgets<'_>,
+    member: &Member,
+    place: Place,
+    size: u64,
+) -> Result<(), Refusal> {
+    budgets
+        .spend(&member.digest, size)
+        .map_err(|reason| Refusal::Member {
+            place,
+            digest: member.digest,
+            reason,
+        })
+}

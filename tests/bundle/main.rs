@@ -1,0 +1,12 @@
+//! Bundles: made and taken, signed by minisign and for it, hostile, interrupted.
+
+#[allow(dead_code, reason = "the archives' own tests use the rest")]
+#[path = "../archives/build.rs"]
+mod build;
+mod forge;
+mod hostile;
+mod interrupted;
+mod minisign;
+mod node;
+mod round_trip;
+mod trust;
