@@ -13,3 +13,4 @@ pub mod reboots;
 mod sight;
 pub mod supervisor;
 pub mod time;
+pub mod update;
