@@ -142,7 +142,7 @@ async fn daemon(paths: &Paths) -> Exit {
     let supervisor = Supervisor::new(
         config,
         desired.clone(),
-        durable,
+        durable.budgets.clone(),
         ledger::read_volatile(paths),
         clock::now(),
     );
@@ -156,6 +156,7 @@ async fn daemon(paths: &Paths) -> Exit {
         paths.clone(),
         Docker::connect(&socket),
         Rc::new(workload),
+        durable,
         events,
     );
     let mut release = Release::default();
@@ -462,6 +463,8 @@ impl Running {
         let policy = Policy {
             escalation: node.escalation,
             ready: node.ready,
+            trial: node.trial,
+            activation: node.update.activation,
         };
         Ok((workload, policy))
     }
