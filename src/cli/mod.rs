@@ -26,6 +26,7 @@ mod since;
 mod slice;
 mod status;
 mod table;
+mod tidy;
 mod unpack;
 mod when;
 
@@ -87,6 +88,9 @@ pub enum Verb {
     /// Restart the engine or the node if the daemon asks and node.toml allows; runs as root
     #[command(hide = true)]
     Rescue,
+    /// Remove the releases that nobody needs any more; the daemon's helper
+    #[command(hide = true)]
+    Tidy(tidy::Tidy),
     /// Put the limits of node.toml on monopod.slice; runs as root
     #[command(hide = true)]
     Slice,
@@ -111,6 +115,7 @@ pub fn run(args: Args) -> Exit {
         Verb::Daemon(daemon) => crate::daemon::run(&paths, daemon.verbose),
         Verb::Feed(feed) => feed::run(&paths, &feed),
         Verb::Unpack(unpack) => unpack::run(&paths, &unpack),
+        Verb::Tidy(tidy) => tidy::run(&paths, &tidy),
         Verb::Rescue => rescue::run(&paths),
         Verb::Slice => slice::run(&paths),
     }

@@ -56,7 +56,7 @@ mod url;
 #[cfg(test)]
 mod tests;
 
-pub use hash::{release_id, spec_hash};
+pub use hash::spec_hash;
 
 /// A valid file, and what its author should hear all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,10 +75,23 @@ pub struct Loaded<T> {
 ///
 /// Every error of every file, with the warnings between them.
 pub fn load(paths: &Paths, host: &dyn Host) -> Result<Loaded<Workload>, Invalid> {
-    let base = paths.workload();
-    let mut cx = new_cx(host, Scope::ThisNode, &base);
+    load_release(paths, &paths.workload(), host)
+}
+
+/// Loads a release's workload file, with this node's drop-ins over it. What it names beside it is in the
+/// node's own folder, wherever the file itself is.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_release(
+    paths: &Paths,
+    base: &Path,
+    host: &dyn Host,
+) -> Result<Loaded<Workload>, Invalid> {
+    let mut cx = new_cx(host, Scope::ThisNode, &paths.workload());
     let mut merged = Table::default();
-    if let Some(table) = read_workload(&mut cx, &base) {
+    if let Some(table) = read_workload(&mut cx, base) {
         merged = table;
     }
     let folder = paths.workload_d();
@@ -100,7 +113,7 @@ pub fn load(paths: &Paths, host: &dyn Host) -> Result<Loaded<Workload>, Invalid>
             )]);
         }
     }
-    let workload = workload(&mut cx, &base, &merged);
+    let workload = workload(&mut cx, base, &merged);
     finish(cx, workload)
 }
 
