@@ -520,14 +520,14 @@ impl Dice {
             let start = least + self.roll(most - least + 1);
             let mut span = self.number(start, parts);
             if self.one_in(3) {
-                let last = start + self.roll(most - start + 1);
-                let last = self.number(last, parts);
-                span += &format!("..{last}");
+                let end = start + self.roll(most - start + 1);
+                span.push_str("..");
+                span += &self.number(end, parts);
             }
             if self.one_in(3) {
                 let step = 1 + self.roll((most - least) / 2);
-                let step = self.number(step, parts);
-                span += &format!("/{step}");
+                span.push('/');
+                span += &self.number(step, parts);
             }
             spans.push(span);
         }

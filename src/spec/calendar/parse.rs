@@ -88,11 +88,11 @@ fn weekdays(text: &str) -> Result<(u8, &str), String> {
     if weekday(text).is_none() {
         return Ok((EVERY_DAY, text));
     }
-    let (list, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let (spans, rest) = text.split_once(' ').unwrap_or((text, ""));
     // A comma behind the last is nobody's fault.
-    let list = list.strip_suffix(',').unwrap_or(list);
+    let spans = spans.strip_suffix(',').unwrap_or(spans);
     let mut days = 0;
-    for span in list.split(',') {
+    for span in spans.split(',') {
         let bad = || format!("`{span}` is no weekday, nor a range of them such as `Mon..Fri`");
         let (first, behind) = weekday(span).ok_or_else(bad)?;
         let last = match behind
