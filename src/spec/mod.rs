@@ -27,6 +27,7 @@ use host::Host;
 use tree::{Key, Source, Table, Value};
 use types::{Node, Workload};
 
+pub mod calendar;
 mod checks;
 mod container;
 mod cx;
