@@ -104,20 +104,11 @@ fn from_engine(paths: &Paths, images: &[String]) -> Result<(), String> {
     let mut result = Ok(());
     block_on(async {
         for id in images {
-            match engine.remove_image(id).await {
-                Ok(()) => {}
-                Err(Fault::NoAnswer(text)) => {
-                    result = Err(format!(
-                        "image {id} stays in the engine, which does not answer: {text}"
-                    ));
-                }
-                // Somebody else uses it.
-                Err(
-                    Fault::NotFound(_)
-                    | Fault::Conflict(_)
-                    | Fault::ImageMissing(_)
-                    | Fault::Refused(_),
-                ) => {}
+            // One that the engine refuses to remove is somebody else's, too.
+            if let Err(Fault::NoAnswer(text)) = engine.remove_image(id).await {
+                result = Err(format!(
+                    "image {id} stays in the engine, which does not answer: {text}"
+                ));
             }
         }
         Exit::Done

@@ -12,13 +12,12 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, spawn_local};
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::in_force::InForce;
 use super::{files, ledger, rescue, staging};
 use crate::core::api::{Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState};
 use crate::core::ledger::{Durable, Entry};
-use crate::core::update::ReleaseId;
 use crate::engine::{Docker, Engine, Identity};
 use crate::feed;
 use crate::image::Store;
@@ -26,7 +25,6 @@ use crate::paths::Paths;
 use crate::pidfd;
 use crate::probe::notify::AppSocket;
 use crate::probe::{self, ProbeTarget};
-use crate::release::Releases;
 use crate::spec::spec_hash;
 use crate::spec::types::{Container, Role, UpdatePolicy};
 
@@ -41,7 +39,7 @@ const BREATH: Duration = Duration::from_millis(20);
 
 /// The daemon's hands.
 pub struct Deeds {
-    shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared>,
     calls: Rc<RefCell<BTreeMap<OpId, AbortHandle>>>,
     apps: BTreeMap<Role, AbortHandle>,
     writer: UnboundedSender<Entry>,
@@ -51,11 +49,11 @@ pub(super) struct Shared {
     pub(super) paths: Paths,
     pub(super) engine: Docker,
     /// What containers are made by.
-    in_force: RefCell<Rc<InForce>>,
+    pub(super) in_force: RefCell<Rc<InForce>>,
     /// The releases that were staged or loaded last, until one of them is in force.
-    ready: RefCell<Vec<Rc<InForce>>>,
+    pub(super) ready: RefCell<Vec<Rc<InForce>>>,
     /// When updates may be.
-    policy: RefCell<UpdatePolicy>,
+    pub(super) policy: RefCell<UpdatePolicy>,
     events: UnboundedSender<Event>,
     /// What apps said while the engine was starting their containers.
     early: RefCell<BTreeMap<Role, Vec<AppNote>>>,
@@ -79,21 +77,11 @@ impl Shared {
         }
     }
 
-    /// A release may be in force soon.
-    fn remember(&self, release: Rc<InForce>) {
-        let mut ready = self.ready.borrow_mut();
-        ready.retain(|known| known.id() != release.id());
-        ready.push(release);
-        // One that is to be tried, and one to go back to.
-        let over = ready.len().saturating_sub(2);
-        ready.drain(..over);
-    }
-
     fn node(&self) -> String {
         self.paths.root().display().to_string()
     }
 
-    fn in_force(&self) -> Rc<InForce> {
+    pub(super) fn in_force(&self) -> Rc<InForce> {
         Rc::clone(&self.in_force.borrow())
     }
 
@@ -173,46 +161,6 @@ impl Deeds {
     pub fn change(&mut self, in_force: Rc<InForce>) {
         *self.shared.in_force.borrow_mut() = in_force;
         self.listen();
-    }
-
-    /// From now on updates may be when this says.
-    pub fn follow(&mut self, policy: UpdatePolicy) {
-        *self.shared.policy.borrow_mut() = policy;
-    }
-
-    /// From now on containers are made as this release says, which was staged or loaded.
-    fn enforce(&mut self, id: &ReleaseId) {
-        let ready = std::mem::take(&mut *self.shared.ready.borrow_mut());
-        match ready.into_iter().find(|ready| ready.id() == id) {
-            Some(ready) => self.change(ready),
-            None if self.in_force().id() == id => {}
-            None => match InForce::load(&self.shared.paths, id) {
-                Ok(loaded) => self.change(Rc::new(loaded)),
-                // Its containers cannot be made then, and that is said again by each attempt.
-                Err(error) => error!("release {id}: {error}"),
-            },
-        }
-    }
-
-    /// Writes down the images of the release in force that nobody knew when it was made.
-    pub fn fill(&self, images: BTreeMap<String, String>) {
-        let shared = Rc::clone(&self.shared);
-        spawn_local(async move {
-            let in_force = shared.in_force();
-            let (releases, id) = (Releases::new(&shared.paths), in_force.id().clone());
-            let filled = tokio::task::spawn_blocking(move || releases.fill(&id, &images)).await;
-            match filled {
-                Ok(Ok(release)) => {
-                    let mut place = shared.in_force.borrow_mut();
-                    if place.id() == &release.id {
-                        let workload = Rc::clone(&place.workload);
-                        *place = Rc::new(InForce { release, workload });
-                    }
-                }
-                Ok(Err(error)) => warn!("{error}"),
-                Err(error) => warn!("{error}"),
-            }
-        });
     }
 
     /// Listens to the apps that speak for themselves.
@@ -342,61 +290,7 @@ impl Deeds {
                     shared.tell(Event::Rescued(what, result));
                 });
             }
-            Action::Record(_) | Action::Notify(_) | Action::Report(_) | Action::Exit => {}
-            Action::Stage(id) => {
-                spawn_local(async move {
-                    let result = staging::stage(&shared, &id).await;
-                    let result = result.map(|(staged, ready)| {
-                        shared.remember(ready);
-                        staged
-                    });
-                    shared.tell(Event::Staged(id, result));
-                });
-            }
-            Action::LookAtGates => {
-                spawn_local(async move {
-                    let policy = shared.policy.borrow().clone();
-                    let gates = staging::gates(&policy).await;
-                    shared.tell(Event::Gates(gates));
-                });
-            }
-            Action::Hook(id) => {
-                spawn_local(async move {
-                    let current = shared.in_force().id().clone();
-                    let result = staging::hook(&shared, &id, &current).await;
-                    shared.tell(Event::Hooked(id, result));
-                });
-            }
-            Action::Snapshot(id) => shared.tell(Event::Snapshotted(id, Ok(()))),
-            Action::Restore(id) => shared.tell(Event::Restored(id, Ok(()))),
-            Action::Load(id) => {
-                let result = match InForce::load(&shared.paths, &id) {
-                    Ok(loaded) => {
-                        let desired = loaded.desired(&shared.paths);
-                        shared.remember(Rc::new(loaded));
-                        Ok(desired)
-                    }
-                    Err(error) => Err(error.to_string()),
-                };
-                shared.tell(Event::Loaded(id, result));
-            }
-            Action::Enforce(id) => self.enforce(&id),
-            Action::Tidy(kept) => {
-                spawn_local(async move {
-                    let mut words = vec!["tidy".to_owned()];
-                    words.extend(kept.iter().map(ToString::to_string));
-                    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-                    let ended = helper(&shared.paths, &words)
-                        .stdin(Stdio::null())
-                        .status()
-                        .await;
-                    match ended {
-                        Ok(status) if status.success() => {}
-                        Ok(status) => warn!("not every old release could be removed ({status})"),
-                        Err(error) => warn!("cannot remove old releases: {error}"),
-                    }
-                });
-            }
+            action => self.start_for_update(action),
         }
     }
 }
@@ -421,7 +315,7 @@ async fn write(shared: Rc<Shared>, mut durable: Durable, mut entries: UnboundedR
 }
 
 /// A process of this program, which ends with the daemon.
-fn helper(paths: &Paths, words: &[&str]) -> Command {
+pub(super) fn helper(paths: &Paths, words: &[&str]) -> Command {
     // Not by its path: an update may have put another version there under a running daemon.
     let mut command = Command::new("/proc/self/exe");
     command

@@ -17,10 +17,12 @@ mod in_force;
 mod ledger;
 mod local;
 mod pages;
+mod reload;
 mod rescue;
 mod staging;
 mod start;
 mod status;
+mod updates;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -31,20 +33,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::core::api::{Action, Desired, Event, Parting, Policy, Report};
+use crate::core::api::{Action, Event, Parting, Report};
 use crate::core::health::Verdict;
 use crate::core::node::Node;
 use crate::core::supervisor::Config;
 use crate::core::time::Time;
-use crate::core::update::{Ask, Origin, Refused, ReleaseId, Rules, Wish};
+use crate::core::update::{Ask, Refused, ReleaseId, Rules};
 use crate::engine::{self, Docker};
 use crate::exit::Exit;
 use crate::owner;
 use crate::paths::Paths;
 use crate::release::Releases;
-use crate::spec;
-use crate::spec::host::ThisHost;
-use crate::spec::types::{Role, UpdatePolicy};
+use crate::spec::types::Role;
 use crate::systemd::bus::{self, Request, RequestError};
 use crate::systemd::journal::{self, Scene};
 use crate::systemd::notify::{self, Notifier};
@@ -55,8 +55,6 @@ pub use status::{AnswerKind, ContainerStatus, EngineStatus, Status};
 use status::{UpdateStatus, plan_json};
 
 use deeds::Deeds;
-use in_force::InForce;
-use local::LocalError;
 use start::Signals;
 
 /// How long nothing may have changed before the memory that only changes need is given back.
@@ -420,123 +418,5 @@ impl Running {
                 known.then(|| Event::Restart(Some(Role::new(&name))))
             }
         }
-    }
-
-    /// What the files as they are now would have run.
-    fn planned(&self) -> Result<Vec<Desired>, RequestError> {
-        let known = self.node.update().book.local;
-        let release = match local::release(&self.paths, known.as_ref()) {
-            Ok(Some(release)) if Some(&release.id) != known.as_ref() => release.id,
-            // The file is no news: what runs is what would run.
-            Ok(_) => self.deeds.in_force().id().clone(),
-            Err(error) => return Err(local_refused(&error)),
-        };
-        let in_force = InForce::load(&self.paths, &release)
-            .map_err(|error| RequestError::Invalid(error.to_string()))?;
-        Ok(in_force.desired(&self.paths))
-    }
-
-    /// Reads the files again and puts them in force. If they are wrong, those in force stay so, and the
-    /// status says why until a reload goes well.
-    ///
-    /// # Errors
-    ///
-    /// Why they are not in force.
-    fn reload(&mut self) -> Result<(), RequestError> {
-        self.notifier.reloading();
-        let result = self.read_again().and_then(|(in_force, policy, update)| {
-            let desired = in_force.desired(&self.paths);
-            self.deeds.change(Rc::new(in_force));
-            self.deeds.follow(update);
-            self.step(Event::Reload {
-                desired,
-                policy: Some(policy),
-            });
-            self.offer_local(Wish::Activate { force: false })
-        });
-        if let Err(error) = &result {
-            self.step(Event::ReloadRefused(error.to_string()));
-        }
-        self.notifier.reloaded();
-        result
-    }
-
-    /// The files, if they can be put in force while the daemon runs: the node's own, and those of the
-    /// release in force with the drop-ins as they are now.
-    fn read_again(&self) -> Result<(InForce, Policy, UpdatePolicy), RequestError> {
-        let invalid = |text: String| RequestError::Invalid(text);
-        let node = spec::load_node(&self.paths, &ThisHost::of_environment())
-            .map_err(|error| invalid(error.to_string()))?
-            .value;
-        // Nothing is taken over of files of which one is wrong.
-        let known = self.node.update().book.local;
-        local::release(&self.paths, known.as_ref()).map_err(|error| local_refused(&error))?;
-        let in_force = InForce::load(&self.paths, self.deeds.in_force().id())
-            .map_err(|error| invalid(error.to_string()))?;
-        let socket = engine::socket(&node, std::env::var("DOCKER_HOST").ok().as_deref())
-            .map_err(RequestError::Failed)?;
-        if socket != self.socket {
-            return Err(RequestError::Failed(format!(
-                "the engine's socket changed from {} to {}: `systemctl restart monopod` puts that in force",
-                self.socket.display(),
-                socket.display()
-            )));
-        }
-        let policy = Policy {
-            escalation: node.escalation,
-            ready: node.ready,
-            trial: node.trial,
-            activation: node.update.activation,
-        };
-        Ok((in_force, policy, node.update))
-    }
-
-    /// Offers what is there and was not considered yet: the node's own file, and what was brought while
-    /// no daemon could be told.
-    fn look_around(&mut self) {
-        for (release, origin) in start::brought(&self.paths, &self.node.update().book) {
-            let ask = Ask::Offer {
-                release,
-                origin,
-                wish: Wish::Take,
-                downgrade: false,
-            };
-            if let Err(refused) = self.ask(ask) {
-                warn!("{refused}");
-            }
-        }
-        if let Err(error) = self.offer_local(Wish::Take) {
-            error!("the workload file is not considered: {error}");
-            self.step(Event::ReloadRefused(error.to_string()));
-        }
-    }
-
-    /// Offers the release that the node's own file makes now, if that is news.
-    fn offer_local(&mut self, wish: Wish) -> Result<(), RequestError> {
-        let known = self.node.update().book.local;
-        let release =
-            local::release(&self.paths, known.as_ref()).map_err(|error| local_refused(&error))?;
-        let Some(release) = release else {
-            return Ok(());
-        };
-        let ask = Ask::Offer {
-            release: release.id,
-            origin: Origin::Local,
-            wish,
-            downgrade: false,
-        };
-        match self.ask(ask) {
-            Ok(_) => Ok(()),
-            Err(Refused::NotFound(text)) => Err(RequestError::NotFound(text)),
-            Err(Refused::Refused(text)) => Err(RequestError::Failed(text)),
-        }
-    }
-}
-
-fn local_refused(error: &LocalError) -> RequestError {
-    let text = error.to_string();
-    match error {
-        LocalError::Invalid(_) => RequestError::Invalid(text),
-        LocalError::Release(_) | LocalError::Io(..) => RequestError::Failed(text),
     }
 }

@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 
 use super::deeds::{Shared, feed_by_helper};
 use super::in_force::{InForce, LoadError};
+use super::{civil, clock};
 use crate::core::api::{Event, Fault, Gates, NotNow, Staged};
 use crate::core::update::ReleaseId;
 use crate::engine::Engine;
@@ -136,8 +137,16 @@ pub(super) async fn gates(policy: &UpdatePolicy) -> Gates {
         (hold.is_some_and(there), lock.is_some_and(there))
     });
     let (hold_file, lock_file) = looked.await.unwrap_or((true, true));
+    let window = policy.window.as_ref().and_then(|window| {
+        let now = clock::unix();
+        let opening = civil::opening(window, now);
+        let until = opening
+            .changes_at
+            .map_or(i64::MAX, |at| at.saturating_sub(now));
+        (!opening.open).then(|| Duration::from_secs(until.try_into().unwrap_or(0)))
+    });
     Gates {
-        window: None,
+        window,
         hold_file,
         lock_file,
     }

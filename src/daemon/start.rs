@@ -121,8 +121,7 @@ pub async fn first_release(
         };
         match InForce::load(paths, &id) {
             Ok(in_force) => return Ok(Rc::new(in_force)),
-            Err(error @ LoadError::Invalid(_))
-            | Err(error @ LoadError::Release(ReleaseError::Io { .. })) => {
+            Err(error @ (LoadError::Invalid(_) | LoadError::Release(ReleaseError::Io { .. }))) => {
                 patience.wait(format!("release {id}: {error}")).await?;
             }
             Err(LoadError::Release(error)) => {

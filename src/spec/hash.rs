@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::types::{Container, Health, Healthcheck, Probe, Workload};
+use super::types::{Container, Health, Healthcheck, Probe};
 
 /// Fields that the engine is not told at creation.
 const NOT_TOLD: [&str; 3] = ["healthcheck", "stop_grace_period", "depends_on"];

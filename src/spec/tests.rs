@@ -1608,6 +1608,8 @@ fn node_files() {
         cpu_weight = 200
         [update]
         activation = "manual"
+        window = "Sat 02:00"
+        window_length = "2h"
         hold_file = "/etc/hold"
         lock_file = "/srv//app/busy"
         [trial]
@@ -1645,6 +1647,10 @@ fn node_files() {
         },
         update: UpdatePolicy {
             activation: Activation::Manual,
+            window: calendar::Window::new(
+                calendar::Calendar::parse("Sat *-*-* 02:00:00").expect("valid"),
+                Duration::from_secs(7200),
+            ),
             hold_file: Some("/etc/hold".into()),
             lock_file: Some("/srv/app/busy".into()),
         },
