@@ -59,6 +59,16 @@ pub fn read(paths: &Paths) -> Result<Durable, (Exit, String)> {
     }
 }
 
+/// Looks at the durable ledger and changes nothing; `None` where none has been written yet.
+///
+/// # Errors
+///
+/// A sentence for people: it cannot be read, or is damaged (the next daemon puts it aside).
+pub fn peek(paths: &Paths) -> Result<Option<Durable>, String> {
+    let path = paths.ledger();
+    one(&path).map_err(|error| format!("cannot read the ledger {}: {error}", path.display()))
+}
+
 /// What counts where there is no ledger to be read: the one before it, or that every budget is spent.
 fn in_its_place(paths: &Paths) -> Durable {
     let durable = if let Ok(Some(durable)) = one(&old(&paths.ledger())) {
@@ -174,11 +184,14 @@ mod tests {
     fn a_damaged_ledger_is_put_aside_and_the_one_before_counts() {
         let folder = tempfile::tempdir().expect("a folder");
         let paths = Paths::new(folder.path());
+        assert_eq!(peek(&paths), Ok(None));
         assert_eq!(read(&paths), Ok(withheld(0)));
         write(&paths, &withheld(1)).expect("written");
         write(&paths, &withheld(2)).expect("written");
         assert_eq!(read(&paths), Ok(withheld(2)));
+        assert_eq!(peek(&paths), Ok(Some(withheld(2))));
         fs::write(paths.ledger(), "monopod-led").expect("torn");
+        assert!(peek(&paths).is_err() && paths.ledger().exists());
         // The second one reads what the first one made of it.
         for reader in ["first", "second"] {
             assert_eq!(read(&paths), Ok(withheld(1)), "{reader}");

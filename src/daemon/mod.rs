@@ -50,6 +50,8 @@ use crate::systemd::journal::{self, Scene};
 use crate::systemd::notify::{self, Notifier};
 use crate::systemd::{BusAddress, jobs};
 
+pub use clock::rfc3339;
+pub use ledger::peek;
 pub use status::{AnswerKind, ContainerStatus, EngineStatus, Status};
 
 use status::{UpdateStatus, plan_json};
@@ -389,6 +391,11 @@ impl Running {
             }
             Request::Reload(reply) => {
                 let _ = reply.send(self.reload());
+                None
+            }
+            Request::Release(_, reply) => {
+                let text = "this daemon does not update yet; restart it with the newer monopod";
+                let _ = reply.send(Err(RequestError::Refused(text.to_owned())));
                 None
             }
             Request::Restart(None, reply) => {
