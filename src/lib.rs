@@ -18,6 +18,7 @@ pub mod probe;
 pub mod sandbox;
 pub mod spec;
 pub mod systemd;
+pub mod volumes;
 
 #[cfg(test)]
 mod tests {

@@ -316,7 +316,7 @@ async fn in_engine(engine: &Docker, reference: &str, id: Option<&str>) -> Result
     }
 }
 
-fn text(fault: &Fault) -> &str {
+pub(super) fn text(fault: &Fault) -> &str {
     match fault {
         Fault::NoAnswer(text)
         | Fault::NotFound(text)

@@ -27,6 +27,7 @@ mod slice;
 mod status;
 mod table;
 mod unpack;
+mod volumes;
 mod when;
 
 /// Keeps one containerised workload alive on one node.
@@ -87,6 +88,9 @@ pub enum Verb {
     /// Restart the engine or the node if the daemon asks and node.toml allows; runs as root
     #[command(hide = true)]
     Rescue,
+    /// Copy volumes before an update and put them back if the daemon asks; runs as root
+    #[command(hide = true)]
+    Volumes(volumes::Volumes),
     /// Put the limits of node.toml on monopod.slice; runs as root
     #[command(hide = true)]
     Slice,
@@ -112,6 +116,7 @@ pub fn run(args: Args) -> Exit {
         Verb::Feed(feed) => feed::run(&paths, &feed),
         Verb::Unpack(unpack) => unpack::run(&paths, &unpack),
         Verb::Rescue => rescue::run(&paths),
+        Verb::Volumes(volumes) => volumes::run(&paths, &volumes),
         Verb::Slice => slice::run(&paths),
     }
 }

@@ -283,7 +283,7 @@ impl Deeds {
 }
 
 /// A process of this program, which ends with the daemon.
-fn helper(paths: &Paths, words: &[&str]) -> Command {
+pub(super) fn helper(paths: &Paths, words: &[&str]) -> Command {
     // Not by its path: an update may have put another version there under a running daemon.
     let mut command = Command::new("/proc/self/exe");
     command

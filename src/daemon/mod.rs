@@ -18,6 +18,7 @@ mod release;
 mod rescue;
 mod start;
 mod status;
+pub mod volumes;
 mod workload;
 
 use std::path::PathBuf;

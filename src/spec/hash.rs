@@ -124,6 +124,7 @@ mod tests {
     use super::super::types::{
         Condition, Device, Gpus, InlineFile, Logging, Mount, MountSource, Network, Port, Protocol,
         Role, Secret, Target, Timing, Tmpfs, Ulimit,
+        Volume,
     };
     use super::*;
 
@@ -273,6 +274,7 @@ mod tests {
         let workload = |containers: &[Container]| Workload {
             name: "w".to_owned(),
             containers: containers.to_vec(),
+            volumes: BTreeMap::new(),
         };
         let (app, broker) = (container("app"), container("broker"));
         let images = |ids: &[&str]| {
@@ -300,6 +302,10 @@ mod tests {
         assert_eq!(ids.len(), table.len(), "each of them is another release");
         assert!(ids.iter().all(|id| id.len() == 12), "{ids:?}");
         assert_eq!(release_id(&base, &images(&["a", "b"])), "d6bdcf1f155e");
+        let mut copied = base;
+        copied.volumes = BTreeMap::from([("data".to_owned(), Volume { snapshot: Some(1) })]);
+        let id = release_id(&copied, &images(&["a", "b"]));
+        assert_eq!(id, "d6bdcf1f155e", "what becomes of a volume at an update changes nothing that runs");
     }
 
     #[test]
