@@ -165,7 +165,18 @@ mod tests {
             assert!(VolumeName::new(name).is_some(), "{name}");
         }
         for name in [
-            "", ".", "..", "-a", ".a", "_a", "a/b", "/a", "a\0", "a b", "a\n", "\u{e4}",
+            "",
+            ".",
+            "..",
+            "-a",
+            ".a",
+            "_a",
+            "a/b",
+            "/a",
+            "a\0",
+            "a b",
+            "a\n",
+            "\u{e4}",
             &"x".repeat(256),
         ] {
             assert_eq!(VolumeName::new(name), None, "{name:?}");
@@ -175,7 +186,8 @@ mod tests {
     #[test]
     fn a_request_says_nothing_else() {
         let read = |text: &str| serde_json::from_str::<Request>(text).ok();
-        let good = r#"{"number":7,"release":"0123456789ab","volumes":[{"name":"w-data","limit":1}]}"#;
+        let good =
+            r#"{"number":7,"release":"0123456789ab","volumes":[{"name":"w-data","limit":1}]}"#;
         let request = read(good).expect("good");
         assert_eq!(serde_json::to_string(&request).expect("text"), good);
         for (from, to) in [

@@ -58,7 +58,8 @@ pub async fn snapshot(
     release: &ReleaseId,
     volumes: &[SnapshotVolume],
 ) -> Result<(), String> {
-    ask(paths, Deed::Snapshot, release, volumes, PATIENCE).await
+    let start = || own_hand(paths);
+    ask(paths, Deed::Snapshot, release, volumes, PATIENCE, start).await
 }
 
 /// Puts the volumes back as they were when they were copied before `release`. Nothing may run that uses them. May be
@@ -72,7 +73,8 @@ pub async fn restore(
     release: &ReleaseId,
     volumes: &[SnapshotVolume],
 ) -> Result<(), String> {
-    ask(paths, Deed::Restore, release, volumes, PATIENCE).await
+    let start = || own_hand(paths);
+    ask(paths, Deed::Restore, release, volumes, PATIENCE, start).await
 }
 
 /// Removes the copies that were made before `release`, if there are any.
@@ -81,7 +83,8 @@ pub async fn restore(
 ///
 /// A sentence for people. What is left of them takes room only.
 pub async fn forget(paths: &Paths, release: &ReleaseId) -> Result<(), String> {
-    ask(paths, Deed::Forget, release, &[], PATIENCE).await
+    let start = || own_hand(paths);
+    ask(paths, Deed::Forget, release, &[], PATIENCE, start).await
 }
 
 async fn ask(
@@ -90,6 +93,7 @@ async fn ask(
     release: &ReleaseId,
     volumes: &[SnapshotVolume],
     patience: Patience,
+    start: impl FnOnce() -> Option<Result<Child, String>>,
 ) -> Result<(), String> {
     // There is a file for each deed and not for each release.
     static ONE: Mutex<()> = Mutex::const_new(());
@@ -108,8 +112,10 @@ async fn ask(
     })
     .map_err(|error| format!("the request cannot be written: {error}"))?;
     let request = Lying::put(paths, deed.file(), &text, UNIT)?;
-    let hand = own_hand(paths);
-    let answered = waited(paths, deed, release, number, &request, hand, patience).await;
+    let answered = match start().transpose() {
+        Ok(hand) => waited(paths, deed, release, number, &request, hand, patience).await,
+        Err(error) => Err(error),
+    };
     if answered.is_err() {
         // It is nobody's wish any more, wherever it is.
         let _ = request.take_back(Duration::ZERO);
@@ -132,10 +138,9 @@ async fn waited(
     release: &ReleaseId,
     number: u64,
     request: &Lying,
-    hand: Option<Result<Child, String>>,
+    mut hand: Option<Child>,
     patience: Patience,
 ) -> Result<(), String> {
-    let mut hand = hand.transpose()?;
     let folder = paths.rescue_answers();
     let file = deed.answer(release);
     let began = Instant::now();
@@ -212,6 +217,164 @@ fn number() -> u64 {
         Ok(8) => u64::from_ne_bytes(bytes),
         Ok(_) | Err(_) => std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs() << 30 | u64::from(since.subsec_nanos())),
+            .map_or(0, |since| {
+                since.as_secs() << 30 | u64::from(since.subsec_nanos())
+            }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::volumes::VolumeName;
+
+    const QUICK: Patience = Patience {
+        taken: Duration::from_millis(400),
+        still: Duration::from_millis(600),
+        whole: Duration::from_secs(20),
+    };
+
+    fn release() -> ReleaseId {
+        ReleaseId::new("0123456789ab").expect("an id")
+    }
+
+    fn volumes() -> Vec<SnapshotVolume> {
+        let name = VolumeName::new("w-data").expect("a name");
+        vec![SnapshotVolume { name, limit: 1 }]
+    }
+
+    /// What root's half does with a request: the answers that it gives, with the request's number or another.
+    type Half = fn(u64) -> Vec<(u64, State)>;
+
+    /// Asks where that half takes the request and answers each 300 ms.
+    fn asked(deed: Deed, half: Option<Half>) -> (Result<(), String>, bool) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(folder.path());
+        fs::create_dir_all(paths.rescue_answers()).expect("made");
+        // What an earlier request of the same name was answered.
+        let answer = |number, state| {
+            let text = serde_json::to_string(&Answer { number, state }).expect("text");
+            let file = paths.rescue_answers().join(deed.answer(&release()));
+            let new = paths.run().join("new");
+            fs::write(&new, text).expect("written");
+            fs::rename(new, file).expect("renamed");
+        };
+        answer(1, State::Ok);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let file = paths.rescue().join(deed.file());
+        let taker = async {
+            let Some(half) = half else {
+                return;
+            };
+            while !file.exists() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            let text = fs::read(&file).expect("it is there");
+            fs::remove_file(&file).expect("it is there");
+            let request: Request = serde_json::from_slice(&text).expect("a request");
+            assert_eq!(request.release, release());
+            for (number, state) in half(request.number) {
+                sleep(Duration::from_millis(300)).await;
+                answer(number, state);
+            }
+            std::future::pending::<()>().await;
+        };
+        let volumes = volumes();
+        let asks = async {
+            let (id, wanted) = (release(), &volumes[..]);
+            ask(&paths, deed, &id, wanted, QUICK, || None).await
+        };
+        let answered = runtime.block_on(async {
+            tokio::select! {
+                answered = asks => answered,
+                () = async { taker.await; std::future::pending().await } => Ok(()),
+            }
+        });
+        (answered, file.exists())
+    }
+
+    #[test]
+    fn what_root_answers_is_believed_and_nothing_else() {
+        let table: [(Deed, Option<Half>, &str); 7] = [
+            (Deed::Snapshot, Some(|n| vec![(n, State::Ok)]), ""),
+            (
+                Deed::Restore,
+                Some(|n| {
+                    (1..=5)
+                        .map(|i| (n, State::Moved(i)))
+                        .chain([(n, State::Ok)])
+                        .collect()
+                }),
+                "",
+            ),
+            (
+                Deed::Forget,
+                Some(|n| vec![(n, State::Error("the disk is full".to_owned()))]),
+                "the disk is full",
+            ),
+            // Another's answer, and an old one.
+            (
+                Deed::Snapshot,
+                Some(|n| vec![(n.wrapping_add(1), State::Ok)]),
+                "nothing has moved",
+            ),
+            (Deed::Snapshot, Some(|_| Vec::new()), "nothing has moved"),
+            (
+                Deed::Restore,
+                Some(|n| vec![(n, State::Moved(1)), (n, State::Moved(1))]),
+                "nothing has moved",
+            ),
+            (Deed::Snapshot, None, "is monopod-volumes.path active?"),
+        ];
+        for (index, (deed, half, expected)) in table.into_iter().enumerate() {
+            let (answered, lies) = asked(deed, half);
+            match answered {
+                Ok(()) => assert_eq!(expected, "", "{index}"),
+                Err(text) => assert!(
+                    !expected.is_empty() && text.contains(expected),
+                    "{index}: {text}"
+                ),
+            }
+            assert!(!lies, "{index}: nothing is left that nobody waits for");
+        }
+    }
+
+    #[test]
+    fn for_nothing_nobody_is_asked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(folder.path());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        for deed in [Deed::Snapshot, Deed::Restore] {
+            let start = || panic!("nobody is needed");
+            let id = release();
+            let asks = ask(&paths, deed, &id, &[], QUICK, start);
+            assert_eq!(runtime.block_on(asks), Ok(()));
+        }
+        assert!(!paths.run().exists());
+    }
+
+    #[test]
+    fn a_request_that_waits_behind_another_stays_young() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(folder.path());
+        let request = Lying::put(&paths, "restore", "{}", UNIT).expect("put");
+        let file = paths.rescue().join("restore");
+        let long_ago = SystemTime::now() - Duration::from_secs(3600);
+        let opened = fs::OpenOptions::new()
+            .write(true)
+            .open(&file)
+            .expect("open");
+        opened.set_modified(long_ago).expect("dated");
+        request.keep_young();
+        let modified = fs::metadata(&file).and_then(|found| found.modified());
+        let age = modified.expect("known").elapsed().unwrap_or_default();
+        assert!(age < Duration::from_secs(60), "{age:?}");
     }
 }

@@ -123,8 +123,7 @@ mod tests {
     use super::super::tests::container;
     use super::super::types::{
         Condition, Device, Gpus, InlineFile, Logging, Mount, MountSource, Network, Port, Protocol,
-        Role, Secret, Target, Timing, Tmpfs, Ulimit,
-        Volume,
+        Role, Secret, Target, Timing, Tmpfs, Ulimit, Volume,
     };
     use super::*;
 
@@ -305,7 +304,10 @@ mod tests {
         let mut copied = base;
         copied.volumes = BTreeMap::from([("data".to_owned(), Volume { snapshot: Some(1) })]);
         let id = release_id(&copied, &images(&["a", "b"]));
-        assert_eq!(id, "d6bdcf1f155e", "what becomes of a volume at an update changes nothing that runs");
+        assert_eq!(
+            id, "d6bdcf1f155e",
+            "what becomes of a volume at an update changes nothing that runs"
+        );
     }
 
     #[test]

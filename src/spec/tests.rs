@@ -1385,8 +1385,16 @@ fn bad_words_about_volumes() {
             "unknown key `driver`",
             "the engine's local ones",
         ),
-        ("[volumes.data]\nname = \"x\"", "unknown key `name`", "WORKLOAD-VOLUME"),
-        ("[volumes.data]\nlabels = {}", "unknown key `labels`", "remove"),
+        (
+            "[volumes.data]\nname = \"x\"",
+            "unknown key `name`",
+            "WORKLOAD-VOLUME",
+        ),
+        (
+            "[volumes.data]\nlabels = {}",
+            "unknown key `labels`",
+            "remove",
+        ),
         (
             "[volumes.data]\nsnapshots = true",
             "unknown key `snapshots` in a volume",
@@ -1407,11 +1415,18 @@ fn bad_words_about_volumes() {
             "0 bytes, too little",
             "4096",
         ),
-        ("[volumes]\ndata = true", "`data` must be a table", "snapshot"),
+        (
+            "[volumes]\ndata = true",
+            "`data` must be a table",
+            "snapshot",
+        ),
     ] {
         expect_error(&with_volumes(lines), message, hint);
     }
-    let text = format!("name = \"w\"\nvolumes = [\"data\"]\n{}", "[containers.app]\nimage = \"a\"");
+    let text = format!(
+        "name = \"w\"\nvolumes = [\"data\"]\n{}",
+        "[containers.app]\nimage = \"a\""
+    );
     expect_error(&text, "`volumes` must be a table", "[volumes.data]");
     let loaded = load_texts_with_warnings("[volumes.data]\nsnapshot_limit = \"1m\"");
     assert_eq!(loaded, ["`snapshot_limit` without a snapshot says nothing"]);

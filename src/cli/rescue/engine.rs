@@ -41,8 +41,7 @@ pub async fn socket(
         None
     } else {
         let environment = manager::environment(address, DAEMON).await;
-        let environment =
-            environment.map_err(|error| (super::exit(&error), error.to_string()))?;
+        let environment = environment.map_err(|error| (super::exit(&error), error.to_string()))?;
         docker_host(&environment, advice).map_err(|text| (Exit::Invalid, text))?
     };
     engine::socket(node, host.as_deref()).map_err(|text| (Exit::Invalid, text))

@@ -46,7 +46,7 @@ pub fn run(paths: &Paths) -> Exit {
     let wishes = match inbox::open(&folder) {
         Ok(open) => {
             [Wish::Engine, Wish::Reboot].map(|wish| (wish, inbox::take(&open, wish.file())))
-        },
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Exit::Done,
         Err(error) => {
             refuse(format_args!("cannot open {}: {error}", folder.display()));

@@ -82,12 +82,14 @@ impl Desk {
             Ok(()) | Err(nix::Error::ENOENT) => {}
             Err(error) => return Err(error.into()),
         }
-        let flags = OFlag::O_WRONLY
-            | OFlag::O_CREAT
-            | OFlag::O_EXCL
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_CLOEXEC;
-        let mut new = File::from(openat(&self.folder, NEW, flags, Mode::from_bits_truncate(0o644))?);
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut new = File::from(openat(
+            &self.folder,
+            NEW,
+            flags,
+            Mode::from_bits_truncate(0o644),
+        )?);
         // Whatever the mask: the daemon is to read it.
         new.set_permissions(Permissions::from_mode(0o644))?;
         new.write_all(text.as_bytes())?;

@@ -110,7 +110,10 @@ pub fn tree(
     if status?.success() {
         return Ok(());
     }
-    let line = said.lines().next().unwrap_or("cp failed and does not say why");
+    let line = said
+        .lines()
+        .next()
+        .unwrap_or("cp failed and does not say why");
     Err(tame(line, 400))
 }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::answer::Sign;
 use super::copy::{shares, tree};
 use super::folder::{Snapshots, remove};
-use super::measure::{Measure, measure, room};
+use super::measure::{Measure, measure, room, room_in_place_of};
 use crate::volumes::{Request, SnapshotVolume};
 
 /// What lies beside a volume's data while that is put back.
@@ -101,7 +101,10 @@ pub fn restore(
         let copy = snapshots.of(&request.release).join(volume.name.as_str());
         let fail = |text: String| format!("the volume {} is not put back: {text}", volume.name);
         let size = sign.while_at(|| measure(&copy, u64::MAX)).map_err(|_| {
-            fail(format!("there is no whole copy of it for release {}", request.release))
+            fail(format!(
+                "there is no whole copy of it for release {}",
+                request.release
+            ))
         })?;
         match data {
             Some(data) => work.push((volume, data, copy, size)),
@@ -136,7 +139,8 @@ fn put_back(
         .map_err(fail)?;
     if let Err(text) = has_room(sign, size, &snapshots.path(), home) {
         // A release that has filled the disk must not stay for that reason: its data goes first.
-        make_room(sign, size, data, &old).map_err(|why| format!("{text}; {why}"))?;
+        make_room(sign, size, data, &old)
+            .map_err(|why| format!("{text}; and without what is there now, {why}"))?;
     }
     let done = tree(copy, &new, &snapshots.path(), false, sign).and_then(|()| {
         sign.while_at(|| nix::unistd::syncfs(&opened))
@@ -157,9 +161,7 @@ fn make_room(sign: &Sign<'_>, size: &Measure, data: &Path, old: &Path) -> Result
         Err(text) => return Err(text),
     };
     let home = data.parent().unwrap_or(data);
-    let needed = size.bytes.saturating_sub(present.bytes);
-    let entries = size.entries.saturating_sub(present.entries);
-    room(home, needed, entries)?;
+    room_in_place_of(home, &present, size)?;
     let removed = match fs::rename(data, old) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => sign.while_at(|| remove(old)),

@@ -27,10 +27,13 @@ pub struct Measure {
 ///
 /// It has more than `limit` bytes, another file system in it, or a device; or cannot be read.
 pub fn measure(root: &Path, limit: u64) -> Result<Measure, String> {
-    let fail = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
-    let device = fs::symlink_metadata(root)
-        .map_err(|error| fail(root, error))?
-        .dev();
+    let fail =
+        |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
+    let top = fs::symlink_metadata(root).map_err(|error| fail(root, error))?;
+    if !top.is_dir() {
+        return Err(format!("{} is not a folder", root.display()));
+    }
+    let device = top.dev();
     let mut found = Measure::default();
     let mut linked = HashSet::new();
     let mut folders = vec![root.to_owned()];
@@ -58,7 +61,9 @@ pub fn measure(root: &Path, limit: u64) -> Result<Measure, String> {
             }
             found.entries += 1;
             // POSIX leaves the unit open; on Linux it is this.
-            found.bytes = found.bytes.saturating_add(metadata.blocks().saturating_mul(512));
+            found.bytes = found
+                .bytes
+                .saturating_add(metadata.blocks().saturating_mul(512));
             if found.bytes > limit {
                 return Err(format!(
                     "it has more than {limit} bytes on disk, and that is its snapshot_limit"
@@ -69,35 +74,124 @@ pub fn measure(root: &Path, limit: u64) -> Result<Measure, String> {
     Ok(found)
 }
 
-/// Whether a file system has room for so much more.
+/// Whether a file system has room for so much more, and keeps what it is to keep free.
 ///
 /// # Errors
 ///
 /// A sentence that says what is missing.
 pub fn room(place: &Path, bytes: u64, entries: u64) -> Result<(), String> {
-    let stat = nix::sys::statvfs::statvfs(place)
-        .map_err(|error| format!("{} does not say what is free: {error}", place.display()))?;
-    // The fields' types differ between platforms.
-    #[allow(clippy::useless_conversion)]
-    let (size, all, free, nodes, free_nodes) = (
-        u64::from(stat.fragment_size()),
-        u64::from(stat.blocks()),
-        u64::from(stat.blocks_available()),
-        u64::from(stat.files()),
-        u64::from(stat.files_available()),
-    );
-    let kept = KEPT_FREE.min(all.saturating_mul(size) / KEPT_PART);
-    let free = free.saturating_mul(size);
-    if free < bytes.saturating_add(kept) {
-        return Err(format!(
-            "the copy needs {bytes} bytes, and {free} are free, of which {kept} are not for use"
-        ));
+    let free = Free::at(place)?;
+    let kept = KEPT_FREE.min(free.all / KEPT_PART);
+    free.suffices(bytes.saturating_add(kept), entries)
+}
+
+/// Whether a file system has room for one tree in place of another: to the last byte, since it had that before.
+///
+/// # Errors
+///
+/// A sentence that says what is missing.
+pub fn room_in_place_of(place: &Path, removed: &Measure, size: &Measure) -> Result<(), String> {
+    let mut free = Free::at(place)?;
+    free.bytes = free.bytes.saturating_add(removed.bytes);
+    free.nodes = free
+        .nodes
+        .map(|nodes| nodes.saturating_add(removed.entries));
+    free.suffices(size.bytes, size.entries)
+}
+
+/// What a file system has.
+struct Free {
+    /// Bytes in all.
+    all: u64,
+    /// Bytes that are free.
+    bytes: u64,
+    /// Inodes that are free; `None` where they are made as they are needed.
+    nodes: Option<u64>,
+}
+
+impl Free {
+    fn at(place: &Path) -> Result<Self, String> {
+        let stat = nix::sys::statvfs::statvfs(place)
+            .map_err(|error| format!("{} does not say what is free: {error}", place.display()))?;
+        // The fields' types differ between platforms.
+        #[allow(clippy::useless_conversion)]
+        let (size, all, free, nodes, free_nodes) = (
+            u64::from(stat.fragment_size()),
+            u64::from(stat.blocks()),
+            u64::from(stat.blocks_available()),
+            u64::from(stat.files()),
+            u64::from(stat.files_available()),
+        );
+        Ok(Self {
+            all: all.saturating_mul(size),
+            bytes: free.saturating_mul(size),
+            nodes: (nodes > 0).then_some(free_nodes),
+        })
     }
-    // Some file systems make them as they are needed, and say 0.
-    if nodes > 0 && free_nodes < entries {
-        return Err(format!(
-            "the copy needs {entries} inodes, and {free_nodes} are free"
-        ));
+
+    fn suffices(&self, bytes: u64, entries: u64) -> Result<(), String> {
+        if self.bytes < bytes {
+            let free = self.bytes;
+            return Err(format!(
+                "the copy needs room for {bytes} bytes, and {free} are free"
+            ));
+        }
+        match self.nodes {
+            Some(free) if free < entries => Err(format!(
+                "the copy needs {entries} inodes, and {free} are free"
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_measured() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let found = measure(folder.path(), 0).expect("an empty folder has nothing");
+        assert_eq!(found, Measure::default());
+        fs::create_dir(at("a")).expect("made");
+        fs::write(at("a/one"), vec![1; 100_000]).expect("written");
+        fs::hard_link(at("a/one"), at("two")).expect("linked");
+        symlink("/", at("root")).expect("linked");
+        fs::File::create(at("hole"))
+            .and_then(|file| file.set_len(1 << 40))
+            .expect("made");
+        // Blocks that are not decided on yet may not be counted.
+        nix::unistd::sync();
+        let found = measure(folder.path(), 1 << 20).expect("it is below the limit");
+        assert!((100_000..200_000).contains(&found.bytes), "{found:?}");
+        assert_eq!(found.entries, 4, "{found:?}");
+        assert!(found.sample.is_some());
+        let error = measure(folder.path(), 50_000).expect_err("above the limit");
+        assert!(error.contains("snapshot_limit"), "{error}");
+        for (path, said) in [
+            ("none", "cannot be read"),
+            ("root", "is not a folder"),
+            ("two", "is not a folder"),
+        ] {
+            let error = measure(&at(path), 1 << 20).expect_err("no tree");
+            assert!(error.contains(said), "{path}: {error}");
+        }
+        let error = measure(Path::new("/dev"), u64::MAX).expect_err("no volume");
+        assert!(
+            error.contains("another file system") || error.contains("device"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn room_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(room(folder.path(), 0, 0), Ok(()));
+        let error = room(folder.path(), u64::MAX, 0).expect_err("nobody has that");
+        assert!(error.contains("are free"), "{error}");
+    }
 }

@@ -151,7 +151,10 @@ fn answered(paths: &Paths, desk: &Desk, deed: Deed, request: &Request) -> Exit {
             Exit::Done
         }
         Err(text) => {
-            refuse(format_args!("{} for release {release}: {text}", deed.file()));
+            refuse(format_args!(
+                "{} for release {release}: {text}",
+                deed.file()
+            ));
             Exit::Failed
         }
     };

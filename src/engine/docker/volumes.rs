@@ -26,7 +26,9 @@ pub(super) async fn folder(
     let data_root = inspect::info(client).await?.data_root;
     let folder = place(&volume, node, name, Path::new(&data_root)).map_err(Fault::Refused)?;
     let filters = HashMap::from([("volume", vec![name])]);
-    let options = ListContainersOptionsBuilder::new().filters(&filters).build();
+    let options = ListContainersOptionsBuilder::new()
+        .filters(&filters)
+        .build();
     let users = client.list_containers(Some(options)).await.map_err(fault)?;
     // The filter also takes a part of a name, and a path.
     let uses = |mount: &bollard::models::MountPoint| mount.name.as_deref() == Some(name);
@@ -38,7 +40,9 @@ pub(super) async fn folder(
         None => Ok(Some(folder)),
         Some(user) => {
             let names = user.names.unwrap_or_default();
-            let user = names.first().map_or("a container", |name| name.trim_start_matches('/'));
+            let user = names
+                .first()
+                .map_or("a container", |name| name.trim_start_matches('/'));
             Err(Fault::Refused(format!(
                 "{user} runs with the volume {name}; stop it first"
             )))
@@ -76,6 +80,8 @@ fn place(volume: &Volume, node: &str, name: &str, data_root: &Path) -> Result<Pa
 mod tests {
     use super::*;
 
+    type Change = fn(&mut Volume);
+
     #[test]
     fn only_plain_volumes_of_this_node_have_a_folder() {
         let good = Volume {
@@ -85,7 +91,6 @@ mod tests {
             labels: HashMap::from([(label::NODE.to_owned(), "/".to_owned())]),
             ..Volume::default()
         };
-        type Change = fn(&mut Volume);
         let table: [(Change, &str); 8] = [
             (|_| {}, ""),
             (|v| v.labels.clear(), "not made by the monopod of /"),
