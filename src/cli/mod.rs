@@ -29,6 +29,7 @@ mod status;
 mod table;
 mod tidy;
 mod unpack;
+mod volumes;
 mod when;
 
 /// Keeps one containerised workload alive on one node.
@@ -94,6 +95,9 @@ pub enum Verb {
     /// Remove the releases that nobody needs any more; the daemon's helper
     #[command(hide = true)]
     Tidy(tidy::Tidy),
+    /// Copy volumes before an update and put them back if the daemon asks; runs as root
+    #[command(hide = true)]
+    Volumes(volumes::Volumes),
     /// Put the limits of node.toml on monopod.slice; runs as root
     #[command(hide = true)]
     Slice,
@@ -121,6 +125,7 @@ pub fn run(args: Args) -> Exit {
         Verb::Unpack(unpack) => unpack::run(&paths, &unpack),
         Verb::Tidy(tidy) => tidy::run(&paths, &tidy),
         Verb::Rescue => rescue::run(&paths),
+        Verb::Volumes(volumes) => volumes::run(&paths, &volumes),
         Verb::Slice => slice::run(&paths),
     }
 }

@@ -18,6 +18,7 @@ use super::in_force::InForce;
 use super::{files, ledger, rescue, staging};
 use crate::core::api::{Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState};
 use crate::core::ledger::{Durable, Entry};
+use crate::core::update::ReleaseId;
 use crate::engine::{Docker, Engine, Identity};
 use crate::feed;
 use crate::image::Store;
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) in_force: RefCell<Rc<InForce>>,
     /// The releases that were staged or loaded last, until one of them is in force.
     pub(super) ready: RefCell<Vec<Rc<InForce>>>,
+    /// The release before which volumes were copied, until the copies are removed.
+    pub(super) copied: RefCell<Option<ReleaseId>>,
     /// When updates may be.
     pub(super) policy: RefCell<UpdatePolicy>,
     events: UnboundedSender<Event>,
@@ -136,6 +139,13 @@ impl Deeds {
             engine,
             in_force: RefCell::new(in_force),
             ready: RefCell::default(),
+            copied: RefCell::new(
+                durable
+                    .book
+                    .trial
+                    .as_ref()
+                    .map(|trial| trial.release.clone()),
+            ),
             policy: RefCell::new(policy),
             events,
             early: RefCell::default(),

@@ -23,6 +23,7 @@ mod staging;
 mod start;
 mod status;
 mod updates;
+pub mod volumes;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -325,6 +326,8 @@ impl Running {
                 Action::Report(report) => self.report(report),
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
                 Action::Exit => self.exit = Some(Exit::Done),
+                Action::Snapshot(id) => self.deeds.snapshot(id, self.node.update().book.current),
+                Action::Restore(id) => self.deeds.restore(id, self.node.update().book.current),
                 action => self.deeds.start(action),
             }
         }
@@ -393,9 +396,8 @@ impl Running {
                 let _ = reply.send(self.reload());
                 None
             }
-            Request::Release(_, reply) => {
-                let text = "this daemon does not update yet; restart it with the newer monopod";
-                let _ = reply.send(Err(RequestError::Refused(text.to_owned())));
+            Request::Release(ask, reply) => {
+                let _ = reply.send(self.about_releases(ask));
                 None
             }
             Request::Restart(None, reply) => {

@@ -9,13 +9,15 @@ use tracing::{error, warn};
 use super::in_force::InForce;
 use super::local::{self, LocalError};
 use super::{Running, start};
+use crate::bundle::Trust;
 use crate::core::api::{Desired, Event, Policy};
-use crate::core::update::{Ask, Origin, Refused, Wish};
+use crate::core::update::{Ask, Origin, Refused, ReleaseId, Wish};
 use crate::engine;
+use crate::release::{ReleaseError, Releases};
 use crate::spec;
 use crate::spec::host::ThisHost;
 use crate::spec::types::UpdatePolicy;
-use crate::systemd::bus::RequestError;
+use crate::systemd::bus::{ReleaseAsk, RequestError};
 
 impl Running {
     /// What the files as they are now would have run.
@@ -107,6 +109,47 @@ impl Running {
         }
     }
 
+    /// Answers a request about releases. Whatever it names must be there, whole; a bundle's signature must
+    /// hold now, by this daemon's own look.
+    pub(super) fn about_releases(&mut self, ask: ReleaseAsk) -> Result<String, RequestError> {
+        let releases = Releases::new(&self.paths);
+        let there = |id: &ReleaseId| releases.read(id).map_err(release_refused);
+        let ask = match ask {
+            ReleaseAsk::Offer {
+                id,
+                wish,
+                downgrade,
+            } => {
+                let trust = Trust::of_folder(&self.paths.keys()).map_err(|error| {
+                    let folder = self.paths.keys();
+                    RequestError::Failed(format!("cannot read {}: {error}", folder.display()))
+                })?;
+                let origin = releases.verify(&id, &trust).map_err(release_refused)?;
+                Ask::Offer {
+                    release: id,
+                    origin: Origin::from(&origin),
+                    wish,
+                    downgrade,
+                }
+            }
+            ReleaseAsk::Activate { id, force } => {
+                id.as_ref().map(there).transpose()?;
+                Ask::Activate { release: id, force }
+            }
+            ReleaseAsk::RollBack => Ask::RollBack,
+            ReleaseAsk::Retry(id) => {
+                there(&id)?;
+                Ask::Retry(id)
+            }
+            ReleaseAsk::Hold(held) => Ask::Hold(held),
+            ReleaseAsk::Pin(id, pinned) => {
+                there(&id)?;
+                Ask::Pin(id, pinned)
+            }
+        };
+        self.ask(ask).map_err(core_refused)
+    }
+
     /// Offers the release that the node's own file makes now, if that is news.
     fn offer_local(&mut self, wish: Wish) -> Result<(), RequestError> {
         let known = self.node.update().book.local;
@@ -121,11 +164,25 @@ impl Running {
             wish,
             downgrade: false,
         };
-        match self.ask(ask) {
-            Ok(_) => Ok(()),
-            Err(Refused::NotFound(text)) => Err(RequestError::NotFound(text)),
-            Err(Refused::Refused(text)) => Err(RequestError::Failed(text)),
-        }
+        self.ask(ask).map(|_| ()).map_err(core_refused)
+    }
+}
+
+// By value, because that is how map_err hands it over.
+#[expect(clippy::needless_pass_by_value)]
+fn release_refused(error: ReleaseError) -> RequestError {
+    let text = error.to_string();
+    match error {
+        ReleaseError::NotFound(_) => RequestError::NotFound(text),
+        ReleaseError::Unsigned(_) | ReleaseError::Refused { .. } => RequestError::Refused(text),
+        ReleaseError::Damaged(_) | ReleaseError::Io { .. } => RequestError::Failed(text),
+    }
+}
+
+fn core_refused(refused: Refused) -> RequestError {
+    match refused {
+        Refused::NotFound(text) => RequestError::NotFound(text),
+        Refused::Refused(text) => RequestError::Refused(text),
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn stage(
     }
     let staged = Staged {
         desired: kept.desired(&shared.paths),
-        volumes: false,
+        volumes: !shared.volumes(id, Some(shared.in_force().id())).is_empty(),
         hook: Releases::new(&shared.paths).hook(id).is_some(),
     };
     Ok((staged, Rc::new(kept)))

@@ -11,13 +11,36 @@ use tracing::{error, warn};
 
 use super::deeds::{Deeds, Shared, helper};
 use super::in_force::InForce;
-use super::staging;
+use super::{staging, volumes};
 use crate::core::api::{Action, Event};
 use crate::core::update::ReleaseId;
 use crate::release::Releases;
 use crate::spec::types::UpdatePolicy;
+use crate::volumes::SnapshotVolume;
 
 impl Shared {
+    /// The volumes that either of two releases wants copied: what the one has written is the other's, too.
+    pub(super) fn volumes(
+        &self,
+        tried: &ReleaseId,
+        current: Option<&ReleaseId>,
+    ) -> Vec<SnapshotVolume> {
+        let mut volumes: Vec<SnapshotVolume> = Vec::new();
+        for id in [Some(tried), current].into_iter().flatten() {
+            match InForce::load(&self.paths, id) {
+                Ok(release) => {
+                    for volume in SnapshotVolume::of(&release.workload) {
+                        if !volumes.iter().any(|known| known.name == volume.name) {
+                            volumes.push(volume);
+                        }
+                    }
+                }
+                Err(error) => warn!("release {id}: {error}"),
+            }
+        }
+        volumes
+    }
+
     /// A release may be in force soon.
     fn remember(&self, release: Rc<InForce>) {
         let mut ready = self.ready.borrow_mut();
@@ -63,8 +86,6 @@ impl Deeds {
                     shared.tell(Event::Hooked(id, result));
                 });
             }
-            Action::Snapshot(id) => shared.tell(Event::Snapshotted(id, Ok(()))),
-            Action::Restore(id) => shared.tell(Event::Restored(id, Ok(()))),
             Action::Load(id) => {
                 let result = match InForce::load(&shared.paths, &id) {
                     Ok(loaded) => {
@@ -81,7 +102,9 @@ impl Deeds {
                 spawn_local(tidy(shared, kept));
             }
             // The rest is the supervisor's, or the loop's own.
-            Action::Engine(..)
+            Action::Snapshot(_)
+            | Action::Restore(_)
+            | Action::Engine(..)
             | Action::Abandon(_)
             | Action::Probe { .. }
             | Action::Watch { .. }
@@ -92,6 +115,28 @@ impl Deeds {
             | Action::Report(_)
             | Action::Exit => {}
         }
+    }
+
+    /// Has the volumes copied before a release is tried in the place of `current`.
+    pub(super) fn snapshot(&mut self, id: ReleaseId, current: Option<ReleaseId>) {
+        let shared = Rc::clone(&self.shared);
+        *shared.copied.borrow_mut() = Some(id.clone());
+        spawn_local(async move {
+            let volumes = shared.volumes(&id, current.as_ref());
+            let result = volumes::snapshot(&shared.paths, &id, &volumes).await;
+            shared.tell(Event::Snapshotted(id, result));
+        });
+    }
+
+    /// Has them put back.
+    pub(super) fn restore(&mut self, id: ReleaseId, current: Option<ReleaseId>) {
+        let shared = Rc::clone(&self.shared);
+        *shared.copied.borrow_mut() = Some(id.clone());
+        spawn_local(async move {
+            let volumes = shared.volumes(&id, current.as_ref());
+            let result = volumes::restore(&shared.paths, &id, &volumes).await;
+            shared.tell(Event::Restored(id, result));
+        });
     }
 
     /// From now on containers are made as this release says, which was staged or loaded.
@@ -132,6 +177,12 @@ impl Deeds {
 
 /// Removes every release but these, in a process of its own.
 async fn tidy(shared: Rc<Shared>, kept: BTreeSet<ReleaseId>) {
+    let copied = shared.copied.borrow_mut().take();
+    if let Some(id) = copied
+        && let Err(error) = volumes::forget(&shared.paths, &id).await
+    {
+        warn!("the copies of volumes made before release {id} stay: {error}");
+    }
     let mut words = vec!["tidy"];
     words.extend(kept.iter().map(ReleaseId::as_str));
     let ended = helper(&shared.paths, &words)

@@ -53,6 +53,7 @@ pub mod types;
 mod units;
 mod update;
 mod url;
+mod volumes;
 
 #[cfg(test)]
 mod tests;
@@ -237,6 +238,7 @@ fn workload(cx: &mut Cx, file: &Path, table: &Table) -> Option<Workload> {
     let file = file.display().to_string();
     let mut name = None;
     let mut drafts = Vec::new();
+    let mut said = Vec::new();
     let mut any = false;
     for (key, item) in &table.entries {
         match key.name.as_str() {
@@ -254,6 +256,7 @@ fn workload(cx: &mut Cx, file: &Path, table: &Table) -> Option<Workload> {
                     drafts = containers(cx, table);
                 }
             }
+            "volumes" => said = volumes::read(cx, item),
             _ => top_level_key(cx, key),
         }
     }
@@ -272,9 +275,11 @@ fn workload(cx: &mut Cx, file: &Path, table: &Table) -> Option<Workload> {
         );
     }
     let drafts = checks::workload(cx, drafts);
+    let volumes = volumes::of_containers(cx, said, &drafts);
     Some(Workload {
         name: name?.to_owned(),
         containers: drafts.into_iter().map(|draft| draft.container).collect(),
+        volumes,
     })
 }
 

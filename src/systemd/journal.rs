@@ -245,6 +245,8 @@ pub enum Rescued {
     Engine,
     /// The node is rebooted.
     Reboot,
+    /// Volumes were copied, put back, or their copy removed.
+    Volumes,
     /// Nothing was done.
     Refused,
 }
@@ -255,6 +257,7 @@ impl Rescued {
         match self {
             Self::Engine => "09684b810d3a410e8a30b0c3583e696f",
             Self::Reboot => "6ee1b9360c9c4312a3dc12ad3aec7b0d",
+            Self::Volumes => "3df6b111f1bb410e90248a49e2aaaab5",
             Self::Refused => "6301938f11c04b28869cb3475f5adaa8",
         }
     }
@@ -265,6 +268,7 @@ pub fn rescue(what: Rescued, text: &str) {
     let id = what.message_id();
     match what {
         Rescued::Engine | Rescued::Reboot => warn!(MESSAGE_ID = id, "{text}"),
+        Rescued::Volumes => info!(MESSAGE_ID = id, "{text}"),
         Rescued::Refused => error!(MESSAGE_ID = id, "{text}"),
     }
 }
@@ -411,7 +415,13 @@ mod tests {
             std::iter::successors(Some(ReportKind::Adopted), |kind| next(*kind))
                 .map(message_id)
                 .collect();
-        kinds.extend([Rescued::Engine, Rescued::Reboot, Rescued::Refused].map(Rescued::message_id));
+        let rescued = [
+            Rescued::Engine,
+            Rescued::Reboot,
+            Rescued::Volumes,
+            Rescued::Refused,
+        ];
+        kinds.extend(rescued.map(Rescued::message_id));
         let mut ids: Vec<_> = catalog().iter().map(|(id, _)| *id).collect();
         kinds.sort_unstable();
         ids.sort_unstable();
