@@ -134,7 +134,7 @@ pub fn keep_places<'a>(
         .set_compatibility(CompatLevel::BestEffort)
         .add_rules(read)
         .and_then(|rules| rules.add_rules(rule(write, all)))
-        .and_then(|rules| rules.restrict_self())
+        .and_then(landlock::RulesetCreated::restrict_self)
         .map(|_| ())
         .map_err(|error| format!("the kernel takes no Landlock rules: {error}"))
 }

@@ -35,13 +35,11 @@ pub fn snapshot(
     let new = snapshots.new_of(release);
     let copied = make_folder(&new, 0o700)
         .and_then(|()| {
-            let volumes = request.volumes.iter().zip(folders);
-            volumes
-                .map(|(volume, data)| {
-                    copy_one(snapshots, sign, &new, volume, data.as_deref())
-                        .map_err(|text| format!("the volume {} is not copied: {text}", volume.name))
-                })
-                .collect()
+            let mut volumes = request.volumes.iter().zip(folders);
+            volumes.try_for_each(|(volume, data)| {
+                copy_one(snapshots, sign, &new, volume, data.as_deref())
+                    .map_err(|text| format!("the volume {} is not copied: {text}", volume.name))
+            })
         })
         .and_then(|()| {
             let kept = sign.while_at(|| snapshots.keep(release));
