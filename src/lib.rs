@@ -19,6 +19,7 @@ pub mod release;
 pub mod sandbox;
 pub mod spec;
 pub mod systemd;
+pub mod volumes;
 
 #[cfg(test)]
 mod tests {

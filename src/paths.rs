@@ -92,4 +92,9 @@ impl Paths {
     pub fn rescue(&self) -> PathBuf {
         self.run().join("rescue")
     }
+
+    /// `run/monopod/rescue-answers`: what came of those that have an answer. Root's.
+    pub fn rescue_answers(&self) -> PathBuf {
+        self.run().join("rescue-answers")
+    }
 }

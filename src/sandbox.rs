@@ -103,6 +103,42 @@ pub fn enter(ours: &[&Path], archive: Option<&Path>) -> Result<(), String> {
         .map_err(|error| format!("the kernel takes no system call filter: {error}"))
 }
 
+/// Gives up every file but these, for good: `write` with all below it, `read` for reading and for programs. A kernel
+/// without Landlock, or with its first version (before 5.19), which knows no hard links between folders, leaves all files in reach.
+///
+/// # Errors
+///
+/// A sentence for people: the kernel has such rules and refuses these.
+pub fn keep_places<'a>(
+    read: impl IntoIterator<Item = &'a Path>,
+    write: &Path,
+) -> Result<(), String> {
+    let all = AccessFs::from_all(ABI::V2);
+    let rule = |path: &Path, access| {
+        PathFd::new(path)
+            .ok()
+            .map(|fd| Ok::<_, RulesetError>(PathBeneath::new(fd, access)))
+    };
+    let Ok(rules) = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(all)
+        .and_then(Ruleset::create)
+    else {
+        return Ok(());
+    };
+    let read = read
+        .into_iter()
+        .filter_map(|path| rule(path, AccessFs::from_read(ABI::V2)));
+    rules
+        // A rule for a single file has less to give than one for a folder.
+        .set_compatibility(CompatLevel::BestEffort)
+        .add_rules(read)
+        .and_then(|rules| rules.add_rules(rule(write, all)))
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map(|_| ())
+        .map_err(|error| format!("the kernel takes no Landlock rules: {error}"))
+}
+
 /// Whether the kernel takes Landlock rules; without them [`enter`] leaves every file in reach.
 pub fn landlock() -> bool {
     Ruleset::default()

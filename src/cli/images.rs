@@ -243,8 +243,8 @@ fn rows(stored: &[StoredImage], images: Option<&[EngineImage]>, pins: &Pins) -> 
     for image in stored {
         let id = image.id();
         // A bundle's image has no name of its own until its release is tried.
-        let named = pins.names.get(&id).into_iter().flatten();
-        let names: BTreeSet<&String> = image.references.iter().chain(named).collect();
+        let pinned = pins.names.get(&id).into_iter().flatten();
+        let names: BTreeSet<&String> = image.references.iter().chain(pinned).collect();
         for reference in names {
             let row = Row {
                 reference: reference.clone(),
@@ -373,7 +373,7 @@ async fn in_engine(engine: &Docker, reference: &str, id: Option<&str>) -> Result
     }
 }
 
-fn text(fault: &Fault) -> &str {
+pub(super) fn text(fault: &Fault) -> &str {
     match fault {
         Fault::NoAnswer(text)
         | Fault::NotFound(text)

@@ -27,7 +27,9 @@ mod since;
 mod slice;
 mod status;
 mod table;
+mod tidy;
 mod unpack;
+mod volumes;
 mod when;
 
 /// Keeps one containerised workload alive on one node.
@@ -90,6 +92,12 @@ pub enum Verb {
     /// Restart the engine or the node if the daemon asks and node.toml allows; runs as root
     #[command(hide = true)]
     Rescue,
+    /// Remove the releases that nobody needs any more; the daemon's helper
+    #[command(hide = true)]
+    Tidy(tidy::Tidy),
+    /// Copy volumes before an update and put them back if the daemon asks; runs as root
+    #[command(hide = true)]
+    Volumes(volumes::Volumes),
     /// Put the limits of node.toml on monopod.slice; runs as root
     #[command(hide = true)]
     Slice,
@@ -115,7 +123,9 @@ pub fn run(args: Args) -> Exit {
         Verb::Daemon(daemon) => crate::daemon::run(&paths, daemon.verbose),
         Verb::Feed(feed) => feed::run(&paths, &feed),
         Verb::Unpack(unpack) => unpack::run(&paths, &unpack),
+        Verb::Tidy(tidy) => tidy::run(&paths, &tidy),
         Verb::Rescue => rescue::run(&paths),
+        Verb::Volumes(volumes) => volumes::run(&paths, &volumes),
         Verb::Slice => slice::run(&paths),
     }
 }

@@ -4,13 +4,20 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::calendar::{self, Calendar, Window};
 use super::cx::Cx;
 use super::mounts;
 use super::read;
 use super::tree::{Item, Table};
 use super::types::{Activation, Trial, UpdatePolicy};
 
-const UPDATE: [&str; 3] = ["activation", "hold_file", "lock_file"];
+const UPDATE: [&str; 5] = [
+    "activation",
+    "window",
+    "window_length",
+    "hold_file",
+    "lock_file",
+];
 const TRIAL: [&str; 3] = ["settle", "deadline", "tries"];
 
 /// A release that has to prove itself for longer blocks the next one for too long.
@@ -19,6 +26,7 @@ const SPANS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_
 /// Reads `[update]`.
 pub fn read(cx: &mut Cx, table: &Table) -> UpdatePolicy {
     let mut policy = UpdatePolicy::default();
+    let (mut opens, mut length) = (None, Window::DEFAULT_LENGTH);
     for (key, item) in &table.entries {
         match key.name.as_str() {
             "activation" => match item.as_str() {
@@ -29,11 +37,21 @@ pub fn read(cx: &mut Cx, table: &Table) -> UpdatePolicy {
                         .hint("manual waits for `monopod release activate`");
                 }
             },
+            "window" => opens = calendar(cx, item),
+            "window_length" => {
+                let lengths = Window::LENGTHS;
+                length = read::duration(cx, item, "window_length", lengths).unwrap_or(length);
+                if table.get("window").is_none() {
+                    cx.error(&item.at, "`window_length` is of no window")
+                        .hint("write when it opens, too: window = \"Sat *-*-* 02:00\"");
+                }
+            }
             "hold_file" => policy.hold_file = path(cx, item, "hold_file"),
             "lock_file" => policy.lock_file = path(cx, item, "lock_file"),
             _ => read::unknown_key(cx, key, "[update]", &UPDATE),
         }
     }
+    policy.window = opens.and_then(|opens| Window::new(opens, length));
     policy
 }
 
@@ -68,6 +86,16 @@ pub fn trial(cx: &mut Cx, table: &Table) -> Trial {
         }
     }
     trial
+}
+
+fn calendar(cx: &mut Cx, item: &Item) -> Option<Calendar> {
+    let text = read::text(cx, item, "window")?;
+    Calendar::parse(text)
+        .map_err(|why| {
+            cx.error(&item.at, format!("`{text}` is no calendar event: {why}"))
+                .hint(calendar::HINT);
+        })
+        .ok()
 }
 
 fn path(cx: &mut Cx, item: &Item, name: &str) -> Option<PathBuf> {

@@ -128,6 +128,7 @@ pub fn kind(kind: ReportKind) -> &'static str {
 
 /// The table: level, word, `MESSAGE_ID`; `units/monopod.catalog` has a text for each. A transition is a warning if someone should look at it one day, and an error if
 /// monopod cannot mend it alone.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn entry(kind: ReportKind) -> (Level, &'static str, &'static str) {
     use ReportKind as K;
     match kind {
@@ -244,6 +245,8 @@ pub enum Rescued {
     Engine,
     /// The node is rebooted.
     Reboot,
+    /// Volumes were copied, put back, or their copy removed.
+    Volumes,
     /// Nothing was done.
     Refused,
 }
@@ -254,6 +257,7 @@ impl Rescued {
         match self {
             Self::Engine => "09684b810d3a410e8a30b0c3583e696f",
             Self::Reboot => "6ee1b9360c9c4312a3dc12ad3aec7b0d",
+            Self::Volumes => "3df6b111f1bb410e90248a49e2aaaab5",
             Self::Refused => "6301938f11c04b28869cb3475f5adaa8",
         }
     }
@@ -264,6 +268,7 @@ pub fn rescue(what: Rescued, text: &str) {
     let id = what.message_id();
     match what {
         Rescued::Engine | Rescued::Reboot => warn!(MESSAGE_ID = id, "{text}"),
+        Rescued::Volumes => info!(MESSAGE_ID = id, "{text}"),
         Rescued::Refused => error!(MESSAGE_ID = id, "{text}"),
     }
 }
@@ -410,7 +415,13 @@ mod tests {
             std::iter::successors(Some(ReportKind::Adopted), |kind| next(*kind))
                 .map(message_id)
                 .collect();
-        kinds.extend([Rescued::Engine, Rescued::Reboot, Rescued::Refused].map(Rescued::message_id));
+        let rescued = [
+            Rescued::Engine,
+            Rescued::Reboot,
+            Rescued::Volumes,
+            Rescued::Refused,
+        ];
+        kinds.extend(rescued.map(Rescued::message_id));
         let mut ids: Vec<_> = catalog().iter().map(|(id, _)| *id).collect();
         kinds.sort_unstable();
         ids.sort_unstable();

@@ -259,7 +259,6 @@ impl Supervisor {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Tick => {}
             Event::Done(op, result) => self.done(op, result),
             Event::Progress(op) => self.progressed(op),
             Event::Died { role, pid } => self.died(&role, pid),
@@ -291,8 +290,9 @@ impl Supervisor {
             Event::Rescued(rescue, result) => self.rescued(rescue, result),
             Event::Restart(role) => self.restart_asked(role.as_ref()),
             Event::Terminate(parting) => self.terminate(parting),
-            // These are the update's.
-            Event::Persisted(Part::Book, _)
+            // The rest is the update's, if anybody's.
+            Event::Tick
+            | Event::Persisted(Part::Book, _)
             | Event::StageMoved(_)
             | Event::Staged(..)
             | Event::Gates(_)

@@ -24,7 +24,7 @@ impl Update {
             } => self.offer(&release, &origin, wish, downgrade),
             Ask::Activate { release, force } => self.activate(release, force),
             Ask::RollBack => self.roll_back(),
-            Ask::Retry(release) => self.retry(release),
+            Ask::Retry(release) => self.retry(&release),
             Ask::Hold(held) => {
                 self.write(|book| book.held = held);
                 self.look_now();
@@ -189,19 +189,19 @@ impl Update {
         ))
     }
 
-    fn retry(&mut self, release: ReleaseId) -> Result<String, Refused> {
+    fn retry(&mut self, release: &ReleaseId) -> Result<String, Refused> {
         let book: &Book = self.pen.wanted();
-        if book.rejected(&release).is_none() {
+        if book.rejected(release).is_none() {
             return Err(Refused::NotFound(format!(
                 "release {release} is not rejected; `monopod release list` shows those that are"
             )));
         }
-        let runs = book.running() == Some(&release);
-        self.write(|book| book.rejected.retain(|one| one.release != release));
+        let runs = book.running() == Some(release);
+        self.write(|book| book.rejected.retain(|one| one.release != *release));
         if runs {
             return Ok(format!("release {release} runs, and is rejected no more"));
         }
-        self.set_next(&release, By::Hand);
+        self.set_next(release, By::Hand);
         Ok(format!("release {release} is tried once more"))
     }
 }

@@ -37,8 +37,8 @@ use crate::core::ledger::{Entry, Part};
 use crate::core::time::Time;
 use crate::spec::types::{Activation, Role, Trial};
 
-use pen::Pen;
-use stage::{Ready, Stage};
+use self::pen::Pen;
+use self::stage::{Ready, Stage};
 
 /// How a node takes updates.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -54,7 +54,7 @@ pub(super) enum Stage {
         by: Time,
     },
     /// That did not work for this reason, and is tried again.
-    StageLater {
+    Delayed {
         release: ReleaseId,
         attempt: u32,
         at: Time,
@@ -144,7 +144,7 @@ impl Stage {
     /// The release that it is about.
     pub fn release(&self) -> Option<&ReleaseId> {
         match self {
-            Self::Staging { release, .. } | Self::StageLater { release, .. } => Some(release),
+            Self::Staging { release, .. } | Self::Delayed { release, .. } => Some(release),
             Self::Waiting { ready, .. }
             | Self::Hooking { ready, .. }
             | Self::Emptying { ready, .. }
@@ -159,9 +159,7 @@ impl Stage {
     /// Nothing that runs has been touched for it, so another release may take its place.
     fn is_replaceable(&self) -> bool {
         match self {
-            Self::Idle | Self::Staging { .. } | Self::StageLater { .. } | Self::Waiting { .. } => {
-                true
-            }
+            Self::Idle | Self::Staging { .. } | Self::Delayed { .. } | Self::Waiting { .. } => true,
             Self::Hooking { .. }
             | Self::Emptying { .. }
             | Self::Snapshotting { .. }
@@ -179,7 +177,7 @@ impl Stage {
             | Self::Hooking { by, .. }
             | Self::Emptying { by, .. }
             | Self::Snapshotting { by, .. } => Some(*by),
-            Self::StageLater { at, .. } => Some(*at),
+            Self::Delayed { at, .. } => Some(*at),
             Self::Waiting { look, .. } => match look {
                 Look::At(time) | Look::Under(time) => Some(*time),
                 Look::Never => None,
@@ -213,7 +211,7 @@ impl Update {
                 self.delay(release, attempt, "it does not come to an end".to_owned());
                 true
             }
-            Stage::StageLater {
+            Stage::Delayed {
                 release,
                 attempt,
                 at,
@@ -256,7 +254,7 @@ impl Update {
             Stage::Back(_) => self.go_back(facts),
             Stage::Idle
             | Stage::Staging { .. }
-            | Stage::StageLater { .. }
+            | Stage::Delayed { .. }
             | Stage::Hooking { .. }
             | Stage::Emptying { .. }
             | Stage::Snapshotting { .. }
@@ -284,7 +282,7 @@ impl Update {
 
     /// What a delayed release waits for may have come.
     pub(super) fn stage_now(&mut self) {
-        if let Stage::StageLater { at, .. } = &mut self.stage {
+        if let Stage::Delayed { at, .. } = &mut self.stage {
             *at = self.now;
         }
     }
@@ -333,7 +331,7 @@ impl Update {
                 format!("release {release} cannot be staged yet: {why}; it is tried again"),
             );
         }
-        self.stage = Stage::StageLater {
+        self.stage = Stage::Delayed {
             release,
             attempt,
             at: self.now + wait,
@@ -416,19 +414,16 @@ impl Update {
             } if policy => Some((Waiting::Window, (*opens).clamp(LOOK, LOOK_MOST))),
             Gates { .. } => None,
         };
-        match found {
-            Some((found, wait)) => {
-                let other = *why != found;
-                *why = found;
-                *look = Look::At(now + wait);
-                if other {
-                    self.tell_waiting();
-                }
+        if let Some((found, wait)) = found {
+            let other = *why != found;
+            *why = found;
+            *look = Look::At(now + wait);
+            if other {
+                self.tell_waiting();
             }
-            None => {
-                let ready = ready.clone();
-                self.ask_hook(ready);
-            }
+        } else {
+            let ready = ready.clone();
+            self.ask_hook(ready);
         }
     }
 
@@ -534,7 +529,7 @@ impl Update {
                 book.next = Some(Next { release, by });
             }
         });
-        self.stage = Stage::StageLater {
+        self.stage = Stage::Delayed {
             release,
             attempt: RECORD_AGAIN,
             at: self.now + STAGE_AGAIN_MOST,

@@ -26,7 +26,7 @@ impl Update {
             book: self.pen.wanted().clone(),
             stage: match &self.stage {
                 Stage::Idle => "idle",
-                Stage::Staging { .. } | Stage::StageLater { .. } => "staging",
+                Stage::Staging { .. } | Stage::Delayed { .. } => "staging",
                 Stage::Waiting { .. } => "waiting",
                 Stage::Hooking { .. } => "hook",
                 Stage::Emptying { .. } | Stage::Snapshotting { .. } => "snapshot",
@@ -48,7 +48,7 @@ impl Update {
         match &self.stage {
             Stage::Idle | Stage::Ending => None,
             Stage::Staging { release, .. } => Some(format!("release {release} is being staged")),
-            Stage::StageLater { release, why, .. } => {
+            Stage::Delayed { release, why, .. } => {
                 Some(format!("release {release} cannot be staged yet: {why}"))
             }
             Stage::Waiting { ready, why, .. } => {

@@ -6,7 +6,7 @@ use bollard::Docker as Client;
 use bollard::models::{ImageInspect, VolumeCreateRequest};
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 
-use super::super::{Identity, label};
+use super::super::{Identity, label, volume_name};
 use super::body::{self, Context};
 use super::fault::{fault, status};
 use super::{images, inspect, network};
@@ -57,7 +57,7 @@ pub(super) async fn create(
     )?;
     for mount in &container.volumes {
         if let MountSource::Volume(name) = &mount.source {
-            volume(client, identity, &body::volume_name(identity, name)).await?;
+            volume(client, identity, &volume_name(&identity.workload, name)).await?;
         }
     }
     let name = body::container_name(container, identity);

@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::spec::calendar::Window;
+
 /// `node.toml`: what belongs to the node's owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
@@ -31,6 +33,8 @@ pub struct Node {
 pub struct UpdatePolicy {
     /// Whether it is activated by itself.
     pub activation: Activation,
+    /// When it may be; at any time without one.
+    pub window: Option<Window>,
     /// As long as there is such a file, nothing is activated by itself.
     pub hold_file: Option<PathBuf>,
     /// As long as there is such a file, the workload is busy: nothing is activated unless somebody insists.
