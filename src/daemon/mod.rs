@@ -12,7 +12,7 @@
 mod clock;
 mod deeds;
 mod files;
-mod ledger;
+pub mod ledger;
 mod pages;
 mod release;
 mod rescue;
