@@ -15,6 +15,7 @@ pub mod owner;
 pub mod paths;
 pub mod pidfd;
 pub mod probe;
+pub mod release;
 pub mod sandbox;
 pub mod spec;
 pub mod systemd;

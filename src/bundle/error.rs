@@ -100,6 +100,18 @@ pub enum Refusal {
         /// What runs here.
         found: String,
     },
+    /// The node has had a newer one.
+    #[error(
+        "it is older than what this node has accepted: sequence {sequence}, and key {key} has signed {accepted}; --allow-downgrade takes it all the same"
+    )]
+    Downgrade {
+        /// The key that signed both.
+        key: KeyId,
+        /// The bundle's sequence.
+        sequence: u64,
+        /// The highest accepted one.
+        accepted: u64,
+    },
     /// It ends too early.
     #[error("it is truncated in {0}")]
     Truncated(Place),

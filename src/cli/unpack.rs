@@ -193,6 +193,7 @@ impl Door<'_> {
         let options = TakeOptions {
             machine: self.machine.clone(),
             max_image_size: self.options.max_image_size,
+            accepted: std::collections::BTreeMap::new(),
             bind: true,
         };
         let bar = Bar::new();

@@ -66,7 +66,7 @@ fn in_its_place(paths: &Paths) -> Durable {
         durable
     } else {
         warn!("the budgets that it held count as spent until the workload has been stable");
-        Durable::spent()
+        Durable::unreadable()
     };
     if let Err(error) = write(paths, &durable) {
         // It counts for this daemon, and what is there leads the next one here again.
@@ -158,10 +158,14 @@ fn one(path: &Path) -> Result<Option<Durable>, ReadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ledger::Budgets;
 
     fn withheld(count: u32) -> Durable {
         Durable {
-            withheld: count,
+            budgets: Budgets {
+                withheld: count,
+                ..Budgets::default()
+            },
             ..Durable::default()
         }
     }
@@ -190,7 +194,7 @@ mod tests {
         write(&paths, &withheld(1)).expect("written");
         fs::write(paths.ledger(), [0xff, 0xfe]).expect("torn");
         for reader in ["first", "second"] {
-            assert_eq!(read(&paths), Ok(Durable::spent()), "{reader}");
+            assert_eq!(read(&paths), Ok(Durable::unreadable()), "{reader}");
         }
     }
 
@@ -205,7 +209,7 @@ mod tests {
         fs::remove_file(paths.ledger()).expect("gone");
         fs::remove_file(old(&paths.ledger())).expect("gone");
         fs::write(damaged(&paths.ledger()), "").expect("put aside");
-        assert_eq!(read(&paths), Ok(Durable::spent()));
+        assert_eq!(read(&paths), Ok(Durable::unreadable()));
     }
 
     #[test]
@@ -215,7 +219,7 @@ mod tests {
         // A folder is what root cannot read either.
         fs::create_dir_all(paths.ledger()).expect("a folder");
         for reader in ["first", "second"] {
-            assert_eq!(read(&paths), Ok(Durable::spent()), "{reader}");
+            assert_eq!(read(&paths), Ok(Durable::unreadable()), "{reader}");
         }
         assert!(damaged(&paths.ledger()).is_dir());
     }

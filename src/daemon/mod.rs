@@ -140,7 +140,7 @@ async fn daemon(paths: &Paths) -> Exit {
     let supervisor = Supervisor::new(
         config,
         desired.clone(),
-        durable,
+        durable.budgets.clone(),
         ledger::read_volatile(paths),
         clock::now(),
     );
@@ -154,6 +154,7 @@ async fn daemon(paths: &Paths) -> Exit {
         paths.clone(),
         Docker::connect(&socket),
         Rc::new(workload),
+        durable,
         events,
     );
     let mut release = Release::default();
@@ -455,6 +456,8 @@ impl Running {
         let policy = Policy {
             escalation: node.escalation,
             ready: node.ready,
+            trial: node.trial,
+            activation: node.update.activation,
         };
         Ok((workload, policy))
     }

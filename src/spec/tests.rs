@@ -1606,6 +1606,14 @@ fn node_files() {
         tasks_max = 300
         io_weight = 50
         cpu_weight = 200
+        [update]
+        activation = "manual"
+        hold_file = "/etc/hold"
+        lock_file = "/srv//app/busy"
+        [trial]
+        settle = "30s"
+        deadline = "5m"
+        tries = 2
     "#;
     let want = Node {
         engine_socket: Some("/run/docker.sock".into()),
@@ -1634,6 +1642,16 @@ fn node_files() {
             tasks_max: Some(300),
             io_weight: Some(50),
             cpu_weight: Some(200),
+        },
+        update: UpdatePolicy {
+            activation: Activation::Manual,
+            hold_file: Some("/etc/hold".into()),
+            lock_file: Some("/srv/app/busy".into()),
+        },
+        trial: Trial {
+            settle: Duration::from_secs(30),
+            deadline: Duration::from_secs(300),
+            tries: 2,
         },
     };
     assert_eq!(node(text).expect("valid").value, want);
@@ -1930,6 +1948,8 @@ fn the_example_of_a_node_file_has_the_defaults() {
     assert_eq!(found.store, default.store);
     assert_eq!(found.escalation, default.escalation);
     assert_eq!(found.ready, default.ready);
+    assert_eq!(found.trial, default.trial);
+    assert_eq!(found.update.activation, default.update.activation);
     // As it is shipped, it sets nothing.
     assert_eq!(node(example).expect("valid").value, default);
     let packaged = include_str!("../../packaging/etc/node.toml");

@@ -206,6 +206,33 @@ fn entry(kind: ReportKind) -> (Level, &'static str, &'static str) {
             "restart-asked",
             "8c0e77c2ef6f44a9b18836632b79bd79",
         ),
+        K::ReleaseStaged => (
+            Level::INFO,
+            "release-staged",
+            "177fc23a66374a90a7b8dc75c8691fd5",
+        ),
+        K::ReleaseDelayed => (
+            Level::WARN,
+            "release-delayed",
+            "63666895c496416680e49b547e2cece0",
+        ),
+        K::ReleaseRejected => (
+            Level::ERROR,
+            "release-rejected",
+            "dc3be5700032431296c8caa63f185553",
+        ),
+        K::TrialBegun => (
+            Level::INFO,
+            "trial-begun",
+            "4b20ce61ada646b2ac9a5fa72d74c8ab",
+        ),
+        K::Committed => (Level::INFO, "committed", "9ff0ec612bae48f39fcd43bfe050b3ef"),
+        K::RolledBack => (
+            Level::ERROR,
+            "rolled-back",
+            "050f904f332c4ca787d0e4e44ec0771d",
+        ),
+        K::GivenUp => (Level::ERROR, "given-up", "489c43cb38f94523b5b2e2837a7d80af"),
         K::Stopping => (Level::INFO, "stopping", "7e19f76f3083432880a38fd6e9b6e0cc"),
     }
 }
@@ -336,7 +363,14 @@ mod tests {
             K::Recovered => K::LedgerFailed,
             K::LedgerFailed => K::Reloaded,
             K::Reloaded => K::RestartAsked,
-            K::RestartAsked => K::Stopping,
+            K::RestartAsked => K::ReleaseStaged,
+            K::ReleaseStaged => K::ReleaseDelayed,
+            K::ReleaseDelayed => K::ReleaseRejected,
+            K::ReleaseRejected => K::TrialBegun,
+            K::TrialBegun => K::Committed,
+            K::Committed => K::RolledBack,
+            K::RolledBack => K::GivenUp,
+            K::GivenUp => K::Stopping,
             K::Stopping => return None,
         })
     }
