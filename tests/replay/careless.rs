@@ -189,10 +189,19 @@ fn every_call(root: &Path) -> io::Result<()> {
     fs::hard_link(path("one"), path("a/b/four"))?;
     fs::rename(path("two"), path("a/two"))?;
     fs::rename(path("a/b"), path("b"))?;
+    let exchange = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+    nix::fcntl::renameat2(
+        nix::fcntl::AT_FDCWD,
+        &path("b"),
+        nix::fcntl::AT_FDCWD,
+        &path("a/two"),
+        exchange,
+    )?;
+    fs::rename(path("a/two"), path("c"))?;
     fs::create_dir_all(path("gone/deeper"))?;
     fs::write(path("gone/deeper/file"), "content")?;
     fs::remove_dir_all(path("gone"))?;
-    fs::remove_dir(path("b/c"))?;
+    fs::remove_dir(path("c/c"))?;
     std::thread::spawn(move || file.write_all(b"of a thread"))
         .join()
         .map_err(|_| io::Error::other("it panicked"))??;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use monopod::core::ledger::Durable;
+use monopod::core::ledger::{Budgets, Durable};
 use monopod::daemon::ledger::{read, write};
 use monopod::paths::Paths;
 
@@ -59,7 +59,10 @@ pub const SCENARIOS: &[Scenario] = &[
 /// A value that can be told from others.
 fn durable(withheld: u32) -> Durable {
     Durable {
-        withheld,
+        budgets: Budgets {
+            withheld,
+            ..Budgets::default()
+        },
         ..Durable::default()
     }
 }

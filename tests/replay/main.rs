@@ -1,4 +1,4 @@
-//! Power cuts on paper: what ledger and store do with files is recorded, and every crash of it is
+//! Power cuts on paper: what ledger, releases and store do with files is recorded, and every crash of it is
 //! replayed and recovered.
 //!
 //! A command runs once under strace, and its file operations are what [`recorder`] makes of that log.
@@ -26,6 +26,7 @@ mod ledger;
 #[path = "../bundle/node.rs"]
 mod node;
 mod recorder;
+mod releases;
 mod scenario;
 mod store;
 mod trace;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
 fn act(name: &str, root: &Path) -> ExitCode {
     let done = match name.split_once('-') {
         Some(("ledger", _)) => ledger::act(name, root),
+        Some(("release", _)) => releases::act(name, root),
         Some(("store", _)) => store::act(name, root),
         _ => careless::act(name, root),
     };
@@ -92,7 +94,10 @@ enum Wanted {
 /// Runs the scenarios whose names have one of the words in them; without a word, all.
 fn replay(words: &[String]) -> ExitCode {
     let words: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
-    let monopod = ledger::SCENARIOS.iter().chain(store::SCENARIOS);
+    let monopod = ledger::SCENARIOS
+        .iter()
+        .chain(releases::SCENARIOS)
+        .chain(store::SCENARIOS);
     let right = [&careless::RECORDER, &careless::CAREFUL].into_iter();
     let cases: Vec<(&Scenario, Wanted)> = monopod
         .map(|scenario| (scenario, Wanted::Recovery))

@@ -339,8 +339,8 @@ impl Recorder<'_> {
         from: (Option<usize>, usize),
         to: (Option<usize>, usize),
     ) -> Result<Vec<Op>, String> {
-        if call.flag(4, "RENAME_EXCHANGE") || call.flag(4, "RENAME_WHITEOUT") {
-            return Err("an exchange is not followed".to_owned());
+        if call.flag(4, "RENAME_WHITEOUT") {
+            return Err("a white-out is not followed".to_owned());
         }
         let from = self.place(call, from.0, from.1)?;
         match (from, self.place(call, to.0, to.1)?) {
@@ -348,16 +348,22 @@ impl Recorder<'_> {
                 let inode = self
                     .entry(from, &old)
                     .ok_or("what is renamed is not known")?;
+                // What the old name stands for then.
+                let other = if call.flag(4, "RENAME_EXCHANGE") {
+                    self.entry(to, &new)
+                } else {
+                    None
+                };
                 // Two names of one file: nothing happens.
                 if self.entry(to, &new) == Some(inode) {
                     return Ok(Vec::new());
                 }
                 if from == to {
-                    return Ok(vec![Op::Names(to, vec![(old, None), (new, Some(inode))])]);
+                    return Ok(vec![Op::Names(to, vec![(old, other), (new, Some(inode))])]);
                 }
                 Ok(vec![
                     Op::Names(to, vec![(new, Some(inode))]),
-                    Op::Names(from, vec![(old, None)]),
+                    Op::Names(from, vec![(old, other)]),
                 ])
             }
             (None, None) => Ok(Vec::new()),

@@ -246,6 +246,7 @@ fn again_bundle(root: &Path, desk: &Path) -> Result<(), String> {
     let options = TakeOptions {
         machine: Machine::here(&Paths::new(root)),
         max_image_size: 100_000_000,
+        accepted: BTreeMap::new(),
         bind: true,
     };
     let trust = Trust::of_folder(&Paths::new(root).keys()).map_err(|error| error.to_string())?;
