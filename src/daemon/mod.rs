@@ -14,7 +14,7 @@ mod clock;
 mod deeds;
 mod files;
 mod in_force;
-mod ledger;
+pub mod ledger;
 mod local;
 mod pages;
 mod reload;
