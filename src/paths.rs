@@ -83,6 +83,26 @@ impl Paths {
         self.state().join("snapshots")
     }
 
+    /// `dev`.
+    pub fn dev(&self) -> PathBuf {
+        self.root.join("dev")
+    }
+
+    /// `sys/class/leds`: the machine's LEDs.
+    pub fn leds(&self) -> PathBuf {
+        self.root.join("sys/class/leds")
+    }
+
+    /// `run/udev/data`: what udev knows of each device.
+    pub fn udev(&self) -> PathBuf {
+        self.root.join("run/udev/data")
+    }
+
+    /// `run/monopod-import`: a folder for each stick that is being read, to mount it on. Root's.
+    pub fn media(&self) -> PathBuf {
+        self.root.join("run/monopod-import")
+    }
+
     /// `run/monopod`: what may be lost with a reboot.
     pub fn run(&self) -> PathBuf {
         self.root.join("run/monopod")

@@ -18,6 +18,7 @@ mod feed;
 mod images;
 mod import;
 mod logs;
+mod medium;
 mod password;
 mod patience;
 mod progress;
@@ -87,6 +88,9 @@ pub enum Verb {
     /// Restart the engine or the node if the daemon asks and node.toml allows; runs as root
     #[command(hide = true)]
     Rescue,
+    /// Read a stick; `monopod-import@.service` runs it as root
+    #[command(hide = true)]
+    ImportMedium(medium::Medium),
     /// Put the limits of node.toml on monopod.slice; runs as root
     #[command(hide = true)]
     Slice,
@@ -112,6 +116,7 @@ pub fn run(args: Args) -> Exit {
         Verb::Feed(feed) => feed::run(&paths, &feed),
         Verb::Unpack(unpack) => unpack::run(&paths, &unpack),
         Verb::Rescue => rescue::run(&paths),
+        Verb::ImportMedium(medium) => medium::run(&paths, &medium),
         Verb::Slice => slice::run(&paths),
     }
 }

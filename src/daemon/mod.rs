@@ -13,6 +13,7 @@ mod clock;
 mod deeds;
 mod files;
 mod ledger;
+mod medium;
 mod pages;
 mod release;
 mod rescue;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::core::api::{Action, Desired, Event, Parting, Policy, Report};
+use crate::core::api::{Action, Desired, Event, Parting, Policy, Report, ReportKind};
 use crate::core::supervisor::{Config, Supervisor};
 use crate::core::time::Time;
 use crate::engine::{self, Docker};
@@ -49,6 +50,7 @@ pub use status::{AnswerKind, ContainerStatus, EngineStatus, Status};
 use status::plan_json;
 
 use deeds::Deeds;
+use medium::Medium;
 use release::Release;
 use start::Signals;
 
@@ -157,7 +159,8 @@ async fn daemon(paths: &Paths) -> Exit {
         events,
     );
     let mut release = Release::default();
-    let status = status_now(&supervisor, &deeds, &desired, &mut release);
+    let medium = Medium::default();
+    let status = status_now(&supervisor, &deeds, &desired, &mut release, &medium);
     let mut running = Running {
         paths: paths.clone(),
         supervisor,
@@ -166,6 +169,7 @@ async fn daemon(paths: &Paths) -> Exit {
         deeds,
         notifier,
         release,
+        medium,
         exit: None,
         published: status.lasting(),
         state: watch::Sender::new(Arc::new(status)),
@@ -192,6 +196,7 @@ enum Wake {
     SayAgain,
     OtherDaemon(bus::BusError),
     Quiet,
+    MediumOld,
 }
 
 /// A daemon at work.
@@ -205,6 +210,7 @@ struct Running {
     deeds: Deeds,
     notifier: Notifier,
     release: Release,
+    medium: Medium,
     state: watch::Sender<Arc<Status>>,
     /// The core has said that the daemon may end.
     exit: Option<Exit>,
@@ -222,10 +228,13 @@ fn status_now(
     deeds: &Deeds,
     desired: &[Desired],
     release: &mut Release,
+    medium: &Medium,
 ) -> Status {
     let workload = deeds.workload();
     let mut status = Status::new(&workload, &supervisor.view());
     status.release = release.id(&workload, desired, &status);
+    status.medium = medium.text().map(str::to_owned);
+    status.line = medium.line(&status.line);
     status
 }
 
@@ -259,6 +268,7 @@ impl Running {
                 () = tokio::time::sleep(SAY_AGAIN), if unsaid => Wake::SayAgain,
                 error = &mut bus => Wake::OtherDaemon(error),
                 () = clock::sleep_until(self.quiet) => Wake::Quiet,
+                () = clock::sleep_until(self.medium.deadline()) => Wake::MediumOld,
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
@@ -287,6 +297,11 @@ impl Running {
                     pages::give_back();
                     None
                 }
+                Wake::MediumOld => {
+                    self.medium.forget();
+                    self.say_medium();
+                    None
+                }
                 Wake::OtherDaemon(error) => {
                     error!("{error}");
                     // The other one has the containers; they are not ours to stop.
@@ -306,7 +321,7 @@ impl Running {
         self.publish();
         for action in actions {
             match action {
-                Action::Notify(notify) => self.notifier.tell(&notify),
+                Action::Notify(notify) => self.notifier.tell(&self.medium.over(notify)),
                 Action::Report(report) => self.report(report),
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
                 Action::Exit => self.exit = Some(Exit::Done),
@@ -336,6 +351,7 @@ impl Running {
             &self.deeds,
             &self.desired,
             &mut self.release,
+            &self.medium,
         );
         let lasting = status.lasting();
         let changed = self.published != lasting;
@@ -350,10 +366,28 @@ impl Running {
         }
     }
 
+    /// Makes known what came of a stick, or that it is an old story.
+    fn say_medium(&mut self) {
+        if let Some(notify) = self.medium.again() {
+            self.notifier.tell(&notify);
+        }
+        self.publish();
+    }
+
     /// Answers a request. Some of them are events for the core.
     fn request(&mut self, request: Request) -> Option<Event> {
         match request {
             Request::StoreChanged => Some(Event::StoreChanged),
+            Request::Medium(text) => {
+                self.medium.hear(text.clone(), clock::now());
+                self.say_medium();
+                self.report(Report {
+                    role: None,
+                    kind: ReportKind::Medium,
+                    text: format!("stick: {text}"),
+                });
+                None
+            }
             Request::Plan(reply) => {
                 let plan = self.read().map(|workload| {
                     plan_json(

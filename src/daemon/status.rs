@@ -39,6 +39,9 @@ pub struct Status {
     /// Why the files that were read last are not in force; those before them are.
     #[serde(default)]
     pub reload_error: Option<String>,
+    /// What came of the last stick, for an hour.
+    #[serde(default)]
+    pub medium: Option<String>,
     /// When the daemon will act next if nothing happens.
     pub deadline: Option<String>,
     /// Each container, by name.
@@ -154,6 +157,7 @@ impl Status {
                 EngineStatus::Answers
             },
             reload_error: view.refused.clone(),
+            medium: None,
             deadline: view.deadline.map(wall),
             containers,
         }

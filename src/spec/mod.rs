@@ -51,6 +51,7 @@ mod tree;
 pub mod types;
 mod units;
 mod url;
+mod usb;
 
 #[cfg(test)]
 mod tests;

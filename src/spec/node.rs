@@ -14,8 +14,9 @@ use super::read;
 use super::slice;
 use super::tree::{Item, Table};
 use super::types::{Escalation, Node, Ready};
+use super::usb;
 
-const TABLES: [&str; 5] = ["engine", "store", "escalation", "systemd", "slice"];
+const TABLES: [&str; 6] = ["engine", "store", "escalation", "systemd", "slice", "usb"];
 const ESCALATION: [&str; 10] = [
     "restarts",
     "recreates",
@@ -54,6 +55,7 @@ pub fn read(cx: &mut Cx, table: &Table) -> Node {
             "store" => store(cx, &mut node, table),
             "escalation" => escalation(cx, &mut node, table),
             "slice" => node.slice = slice::read(cx, table),
+            "usb" => node.usb = usb::read(cx, table),
             _ => systemd(cx, &mut node, table),
         }
     }

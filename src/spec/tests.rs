@@ -1606,6 +1606,12 @@ fn node_files() {
         tasks_max = 300
         io_weight = 50
         cpu_weight = 200
+        [usb]
+        any_label = true
+        unsigned = true
+        led = "green:usb"
+        hook = "/usr/local//bin/beep"
+        result = true
     "#;
     let want = Node {
         engine_socket: Some("/run/docker.sock".into()),
@@ -1634,6 +1640,13 @@ fn node_files() {
             tasks_max: Some(300),
             io_weight: Some(50),
             cpu_weight: Some(200),
+        },
+        usb: UsbPolicy {
+            any_label: true,
+            unsigned: true,
+            led: Some("green:usb".to_owned()),
+            hook: Some("/usr/local/bin/beep".into()),
+            result: true,
         },
     };
     assert_eq!(node(text).expect("valid").value, want);
@@ -1717,6 +1730,15 @@ fn bad_node_files() {
             "`reboot` must be true or false",
             "",
         ),
+        ("[usb]\nlabel = true", "unknown key `label` in [usb]", "any_label"),
+        ("[usb]\nresult = \"yes\"", "`result` must be true or false", "without quotes"),
+        ("[usb]\nled = \"../../block\"", "`../../block` is no LED", "/sys/class/leds"),
+        ("[usb]\nled = \"..\"", "`..` is no LED", "/sys/class/leds"),
+        ("[usb]\nled = \"a b\"", "`a b` is no LED", "/sys/class/leds"),
+        ("[usb]\nled = \"\"", "`led` is empty", ""),
+        ("[usb]\nhook = \"beep\"", "`beep` is no absolute path", "/usr/local/bin/beep"),
+        ("[usb]\nhook = \"/a/../b\"", "is no absolute path", ""),
+        ("[usb]\nhook = \"/\"", "is no absolute path", ""),
         ("[slice]\nmemory_max = \"1k\"", "too little", ""),
         (
             "[slice]\nmemory_max = \"1g\"\nmemory_high = \"2g\"",
@@ -1930,6 +1952,13 @@ fn the_example_of_a_node_file_has_the_defaults() {
     assert_eq!(found.store, default.store);
     assert_eq!(found.escalation, default.escalation);
     assert_eq!(found.ready, default.ready);
+    // The two without a default are shown by an example.
+    let switches = UsbPolicy {
+        led: None,
+        hook: None,
+        ..found.usb
+    };
+    assert_eq!(switches, default.usb);
     // As it is shipped, it sets nothing.
     assert_eq!(node(example).expect("valid").value, default);
     let packaged = include_str!("../../packaging/etc/node.toml");

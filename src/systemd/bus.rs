@@ -53,6 +53,8 @@ pub enum Request {
     Reload(Reply<()>),
     /// The store has new images.
     StoreChanged,
+    /// A stick was read: what came of it, in one line.
+    Medium(String),
 }
 
 /// Why a request is not fulfilled.

@@ -86,6 +86,7 @@ trait Supervisor {
     fn restart(&self, name: &str) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
     fn store_changed(&self) -> zbus::Result<()>;
+    fn medium_result(&self, text: &str) -> zbus::Result<()>;
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
     #[zbus(signal)]
@@ -177,6 +178,15 @@ impl Client {
     /// [`ClientError::NoDaemon`] is no trouble for an importer: the next daemon looks by itself.
     pub async fn store_changed(&self) -> Result<(), ClientError> {
         Ok(self.proxy.store_changed().await?)
+    }
+
+    /// Tells the daemon what came of a stick, in one line.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::store_changed`].
+    pub async fn medium_result(&self, text: &str) -> Result<(), ClientError> {
+        Ok(self.proxy.medium_result(text).await?)
     }
 
     /// The daemon's version.
