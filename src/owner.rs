@@ -77,7 +77,10 @@ pub fn become_owner_alone(paths: &Paths) -> Result<(), String> {
     };
     become_it(owner).map_err(|error| {
         let state = paths.state();
-        format!("cannot become nobody but the owner of {}: {error}", state.display())
+        format!(
+            "cannot become nobody but the owner of {}: {error}",
+            state.display()
+        )
     })
 }
 

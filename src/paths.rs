@@ -43,9 +43,9 @@ impl Paths {
         self.root.join("etc/monopod/keys.d")
     }
 
-    /// `proc/device-tree/compatible`: what a board with a device tree calls itself.
+    /// `sys/firmware/devicetree/base/compatible`, which is there for who sees of `/proc` only processes: what a board with a device tree calls itself.
     pub fn device_tree(&self) -> PathBuf {
-        self.root.join("proc/device-tree/compatible")
+        self.root.join("sys/firmware/devicetree/base/compatible")
     }
 
     /// `sys/class/dmi/id`: what a board with PC firmware calls itself.
@@ -81,6 +81,11 @@ impl Paths {
     /// `var/lib/monopod/snapshots`: copies of volumes, for a rollback. Root's.
     pub fn snapshots(&self) -> PathBuf {
         self.state().join("snapshots")
+    }
+
+    /// `etc/hostname`: what the node is called.
+    pub fn hostname(&self) -> PathBuf {
+        self.root.join("etc/hostname")
     }
 
     /// `dev`.

@@ -84,13 +84,13 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_ioperm,
 ];
 
-/// Shuts this process in, for good: `store` to read and write, `archive` to read.
+/// Shuts this process in, for good: the folders `kept` to read and write, `archive` to read.
 ///
 /// # Errors
 ///
 /// A sentence for people: this kernel or machine has no such filters.
-pub fn enter(store: &Path, archive: Option<&Path>) -> Result<(), String> {
-    keep_only(store, archive)
+pub fn enter(kept: &[&Path], archive: Option<&Path>) -> Result<(), String> {
+    keep_only(kept, archive)
         .map_err(|error| format!("the kernel takes no Landlock rules: {error}"))?;
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|error| format!("no system call filter on this machine: {error}"))?;
@@ -113,7 +113,7 @@ pub fn landlock() -> bool {
 }
 
 /// Gives up every file but these. What a path is opened for before stays open.
-fn keep_only(store: &Path, archive: Option<&Path>) -> Result<(), RulesetError> {
+fn keep_only(kept: &[&Path], archive: Option<&Path>) -> Result<(), RulesetError> {
     let all = AccessFs::from_all(ABI::V3);
     let read = AccessFs::from_read(ABI::V3);
     let rule = |path: &Path, access| {
@@ -121,14 +121,12 @@ fn keep_only(store: &Path, archive: Option<&Path>) -> Result<(), RulesetError> {
             .ok()
             .map(|fd| PathBeneath::new(fd, access))
     };
-    let rules = [
-        rule(store, all),
-        archive.and_then(|archive| rule(archive, read)),
-    ];
+    let kept = kept.iter().map(|path| rule(path, all));
+    let rules = kept.chain([archive.and_then(|archive| rule(archive, read))]);
     Ruleset::default()
         .handle_access(all)?
         .create()?
-        .add_rules(rules.into_iter().flatten().map(Ok::<_, RulesetError>))?
+        .add_rules(rules.flatten().map(Ok::<_, RulesetError>))?
         .restrict_self()
         .map(|_| ())
 }
@@ -155,7 +153,7 @@ mod tests {
             fs::write(file, "x").expect("a file");
         }
         std::thread::spawn(move || {
-            enter(&store, Some(&archive)).expect("shut in");
+            enter(&[&store], Some(&archive)).expect("shut in");
             fs::write(store.join("blob"), "y").expect("the store is written");
             fs::rename(store.join("blob"), store.join("kept")).expect("and renamed in");
             assert_eq!(fs::read(&archive).expect("the archive is read"), b"x");

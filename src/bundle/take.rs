@@ -6,13 +6,9 @@
 //! name. The index is replaced last. A refusal takes away all that was added. A medium that fails
 //! leaves the whole blobs that came through, which nothing names yet and which the next try reuses.
 
-<<<<<<< HEAD
 use std::collections::BTreeMap;
-use std::io::Read;
-=======
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
->>>>>>> 366f9d5 (wip)
 
 use super::boards::Machine;
 use super::error::{BundleError, Place, Refusal};
@@ -99,7 +95,11 @@ fn pass_over(
     let size = i64::try_from(member.size).map_err(|_| Refusal::Truncated(place))?;
     reader.seek_relative(size).map_err(BundleError::Read)?;
     let end = reader.stream_position().map_err(BundleError::Read)?;
-    let length = reader.get_ref().metadata().map_err(BundleError::Read)?.len();
+    let length = reader
+        .get_ref()
+        .metadata()
+        .map_err(BundleError::Read)?
+        .len();
     if end <= length {
         Ok(())
     } else {

@@ -78,7 +78,7 @@ pub fn run(paths: &Paths, arguments: &Unpack) -> Exit {
         machine,
         options,
     };
-    if let Err(text) = sandbox::enter(&paths.store(), archive) {
+    if let Err(text) = sandbox::enter(&[&paths.store()], archive) {
         complain(format_args!("archives are not read without it: {text}"));
         return Exit::Failed;
     }

@@ -3,7 +3,8 @@
 //! It is a courtesy: an LED that is not there or does not obey is told once and changes nothing else.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
@@ -21,6 +22,9 @@ pub enum Show {
     Bad,
 }
 
+/// The timer's files: how long on and how long off, milliseconds.
+const HALVES: [&str; 2] = ["delay_on", "delay_off"];
+
 /// An LED, or none.
 #[derive(Debug)]
 pub struct Led {
@@ -35,41 +39,57 @@ impl Led {
         }
     }
 
-    /// Shows it from now on.
+    /// Has the kernel blink it from now on, and lets `group` say how. For root.
+    pub fn prepare(&mut self, group: Option<u32>) {
+        self.told(|folder| {
+            write(folder, "trigger", "timer")?;
+            for name in HALVES {
+                let path = folder.join(name);
+                let given = chown(&path, None, group)
+                    .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o664)));
+                given.map_err(|error| (path, error))?;
+            }
+            Ok(())
+        });
+    }
+
+    /// Shows it from now on; the LED has been prepared.
     pub fn show(&mut self, what: Show) {
+        // Never off is on.
+        let halves = match what {
+            Show::Reading => ["500", "500"],
+            Show::Good => ["500", "0"],
+            Show::Bad => ["100", "100"],
+        };
+        self.told(|folder| {
+            let mut halves = HALVES.into_iter().zip(halves);
+            halves.try_for_each(|(name, half)| write(folder, name, half))
+        });
+    }
+
+    fn told(&mut self, deed: impl FnOnce(&Path) -> Result<(), (PathBuf, io::Error)>) {
         if let Some(folder) = &self.folder
-            && let Err((path, error)) = set(folder, what)
+            && let Err((path, error)) = deed(folder)
         {
-            warn!("the LED of node.toml shows nothing: {}: {error}", path.display());
+            warn!(
+                "the LED of node.toml shows nothing: {}: {error}",
+                path.display()
+            );
             self.folder = None;
         }
     }
 }
 
-fn set(folder: &Path, what: Show) -> Result<(), (PathBuf, io::Error)> {
-    let write = |name: &str, text: &str| {
-        let path = folder.join(name);
-        // None is made that the kernel has not.
-        let opened = fs::OpenOptions::new().write(true).truncate(true).open(&path);
-        opened
-            .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
-            .map_err(|error| (path, error))
-    };
-    let blink = |half: &str| {
-        write("trigger", "timer")?;
-        write("delay_on", half)?;
-        write("delay_off", half)
-    };
-    match what {
-        Show::Reading => blink("500"),
-        Show::Bad => blink("100"),
-        Show::Good => {
-            write("trigger", "none")?;
-            let most = fs::read_to_string(folder.join("max_brightness")).unwrap_or_default();
-            let most = most.trim();
-            write("brightness", if most.is_empty() { "1" } else { most })
-        }
-    }
+fn write(folder: &Path, name: &str, text: &str) -> Result<(), (PathBuf, io::Error)> {
+    let path = folder.join(name);
+    // None is made that the kernel has not.
+    let opened = fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(&path);
+    opened
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| (path, error))
 }
 
 #[cfg(test)]
@@ -82,26 +102,23 @@ mod tests {
         let paths = Paths::new(root.path());
         let folder = paths.leds().join("green:usb");
         fs::create_dir_all(&folder).expect("a folder");
-        for (name, text) in [
-            ("trigger", "[none] timer"),
-            ("brightness", "0"),
-            ("max_brightness", "255\n"),
-            ("delay_on", ""),
-            ("delay_off", ""),
-        ] {
-            fs::write(folder.join(name), text).expect("a file");
+        for name in ["trigger", "delay_on", "delay_off"] {
+            fs::write(folder.join(name), "").expect("a file");
         }
         let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a file");
         let mut led = Led::new(&paths, Some("green:usb"));
-        for (what, trigger, delay, brightness) in [
-            (Show::Reading, "timer", "500", "0"),
-            (Show::Good, "none", "500", "255"),
-            (Show::Bad, "timer", "100", "255"),
+        led.prepare(None);
+        assert_eq!(read("trigger"), "timer");
+        for (what, on, off) in [
+            (Show::Reading, "500", "500"),
+            (Show::Good, "500", "0"),
+            (Show::Bad, "100", "100"),
         ] {
             led.show(what);
-            assert_eq!(read("trigger"), trigger, "{what:?}");
-            assert_eq!((read("delay_on"), read("delay_off")), (delay.to_owned(), delay.to_owned()));
-            assert_eq!(read("brightness"), brightness, "{what:?}");
+            assert_eq!(
+                (read("delay_on").as_str(), read("delay_off").as_str()),
+                (on, off)
+            );
         }
         // Nothing is made where nothing is.
         Led::new(&paths, Some("red")).show(Show::Bad);

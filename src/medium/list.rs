@@ -103,7 +103,11 @@ fn is_folder(path: &Path) -> bool {
 }
 
 /// The first `most` names that matter, how many more there are, and what kept us from reading on.
-fn names(path: &Path, most: usize, archives: bool) -> (BTreeSet<OsString>, usize, Option<io::Error>) {
+fn names(
+    path: &Path,
+    most: usize,
+    archives: bool,
+) -> (BTreeSet<OsString>, usize, Option<io::Error>) {
     let (mut names, mut left_out) = (BTreeSet::new(), 0);
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -150,7 +154,9 @@ fn open(folder: &File, name: &OsStr) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = match openat(folder, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
-        Err(nix::Error::ELOOP) => return Err(io::Error::other("it is a link, which is not followed")),
+        Err(nix::Error::ELOOP) => {
+            return Err(io::Error::other("it is a link, which is not followed"));
+        }
         Err(error) => return Err(error.into()),
     };
     if file.metadata()?.is_file() {
@@ -176,7 +182,11 @@ mod tests {
     }
 
     fn shown(listing: &Listing) -> Vec<&str> {
-        listing.files.iter().map(|file| file.name.as_str()).collect()
+        listing
+            .files
+            .iter()
+            .map(|file| file.name.as_str())
+            .collect()
     }
 
     #[test]
@@ -195,10 +205,20 @@ mod tests {
             "monopod/readme.txt",
         ]);
         let listing = list(root.path(), false);
-        assert_eq!(shown(&listing), ["A.BUNDLE", "b.bundle", "monopod/a.bundle"]);
+        assert_eq!(
+            shown(&listing),
+            ["A.BUNDLE", "b.bundle", "monopod/a.bundle"]
+        );
         assert!(listing.files.iter().all(|file| file.file.is_ok()));
         let listing = list(root.path(), true);
-        let all = ["A.BUNDLE", "b.bundle", "image.tar", "image.tar.zst", "monopod/a.bundle", "monopod/c.tgz"];
+        let all = [
+            "A.BUNDLE",
+            "b.bundle",
+            "image.tar",
+            "image.tar.zst",
+            "monopod/a.bundle",
+            "monopod/c.tgz",
+        ];
         assert_eq!(shown(&listing), all);
         assert_eq!((listing.left_out, listing.faults.len()), (0, 0));
     }
@@ -208,7 +228,11 @@ mod tests {
         let root = stick(&["a.bundle"]);
         let outside = tempfile::tempdir().expect("a folder");
         fs::write(outside.path().join("x.bundle"), "x").expect("a file");
-        symlink(outside.path().join("x.bundle"), root.path().join("b.bundle")).expect("a link");
+        symlink(
+            outside.path().join("x.bundle"),
+            root.path().join("b.bundle"),
+        )
+        .expect("a link");
         symlink("a.bundle", root.path().join("c.bundle")).expect("a link");
         fs::create_dir(root.path().join("d.bundle")).expect("a folder");
         nix::unistd::mkfifo(&root.path().join("e.bundle"), Mode::S_IRWXU).expect("a pipe");
@@ -218,7 +242,13 @@ mod tests {
         let told: Vec<_> = listing
             .files
             .iter()
-            .map(|file| file.file.as_ref().err().map(ToString::to_string).unwrap_or_default())
+            .map(|file| {
+                file.file
+                    .as_ref()
+                    .err()
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            })
             .collect();
         let link = "it is a link, which is not followed";
         let none = "it is not a file";
@@ -228,12 +258,17 @@ mod tests {
 
     #[test]
     fn the_first_by_name_of_very_many() {
-        let names: Vec<String> = (0..1000).map(|number| format!("{number:04}.bundle")).collect();
+        let names: Vec<String> = (0..1000)
+            .map(|number| format!("{number:04}.bundle"))
+            .collect();
         let names: Vec<&str> = names.iter().rev().map(String::as_str).collect();
         let root = stick(&names);
         fs::write(root.path().join("monopod/a.bundle"), "").expect("a file");
         let listing = list(root.path(), false);
-        assert_eq!((listing.files.len(), listing.left_out), (FILES, 1000 - FILES + 1));
+        assert_eq!(
+            (listing.files.len(), listing.left_out),
+            (FILES, 1000 - FILES + 1)
+        );
         assert_eq!(listing.files[0].name, "0000.bundle");
         assert_eq!(listing.files[FILES - 1].name, "0063.bundle");
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::geteuid;
 
 use super::probe::FileSystem;
 
@@ -18,14 +19,15 @@ fn flags() -> MsFlags {
 }
 
 /// The driver's own options.
-fn options(kind: FileSystem) -> &'static str {
+fn options(kind: FileSystem) -> String {
+    // Everyone may read; we alone could write, if the mount allowed it.
+    let ours = format!("uid={},fmask=0133,dmask=0022,errors=remount-ro", geteuid());
     match kind {
-        // Everyone may read; root alone could write, if the mount allowed it.
-        FileSystem::Vfat => "uid=0,gid=0,fmask=0133,dmask=0022,utf8,shortname=mixed,errors=remount-ro",
-        FileSystem::Exfat => "uid=0,gid=0,fmask=0133,dmask=0022,errors=remount-ro",
+        FileSystem::Vfat => format!("{ours},utf8,shortname=mixed"),
+        FileSystem::Exfat => ours,
         // A journal that was left dirty is not replayed: that would write.
-        FileSystem::Ext4 => "noload,errors=remount-ro",
-        FileSystem::Iso9660 => "uid=0,gid=0,mode=0444,dmode=0555,overriderockperm,utf8",
+        FileSystem::Ext4 => "noload,errors=remount-ro".to_owned(),
+        FileSystem::Iso9660 => "mode=0444,dmode=0555,overriderockperm,utf8".to_owned(),
     }
 }
 
@@ -45,13 +47,18 @@ impl Mounted {
             folder,
             Some(kind.as_str()),
             flags() | MsFlags::MS_RDONLY,
-            Some(options(kind)),
+            Some(options(kind).as_str()),
         )?;
         Ok(Self {
             folder: folder.to_owned(),
             kind,
             mounted: true,
         })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Lets root write to it, through to the device.
@@ -61,7 +68,7 @@ impl Mounted {
             self.folder.as_path(),
             None::<&str>,
             flags() | MsFlags::MS_REMOUNT | MsFlags::MS_SYNCHRONOUS,
-            Some(options(self.kind)),
+            Some(options(self.kind).as_str()),
         )?;
         Ok(())
     }

@@ -239,10 +239,18 @@ mod tests {
                 Err("not unmounted cleanly"),
             ),
             // A journal device.
-            (&[EXT_MARK, (EXT + 0x60, &[0x48])], None, Err("ext2 or ext3")),
+            (
+                &[EXT_MARK, (EXT + 0x60, &[0x48])],
+                None,
+                Err("ext2 or ext3"),
+            ),
             (&[CD], None, found(FileSystem::Iso9660, false)),
             (&[CD], Some("udf"), Err("formatted with udf, and only FAT")),
-            (&[JUMP, FAT32, BOOT, CD], None, Err("like vfat and like iso9660")),
+            (
+                &[JUMP, FAT32, BOOT, CD],
+                None,
+                Err("like vfat and like iso9660"),
+            ),
             (
                 &[JUMP, FAT32, BOOT, CD],
                 Some("iso9660"),
@@ -251,7 +259,11 @@ mod tests {
             // udev's word alone is not enough.
             (&[CD], Some("vfat"), Err("formatted with vfat")),
             (&[(0, b"XFSB")], None, Err("formatted with xfs")),
-            (&[(0x1_0040, b"_BHRfS_M")], None, Err("formatted with btrfs")),
+            (
+                &[(0x1_0040, b"_BHRfS_M")],
+                None,
+                Err("formatted with btrfs"),
+            ),
         ];
         for (marks, udev, expected) in table {
             let result = probe(&mut device(marks).as_slice(), udev);

@@ -35,7 +35,11 @@ impl Entry {
     fn parse(text: &str) -> Self {
         let value = |key: &str| {
             text.lines()
-                .find_map(|line| line.strip_prefix("E:")?.strip_prefix(key)?.strip_prefix('='))
+                .find_map(|line| {
+                    line.strip_prefix("E:")?
+                        .strip_prefix(key)?
+                        .strip_prefix('=')
+                })
                 .filter(|value| !value.is_empty())
         };
         Self {
@@ -48,7 +52,10 @@ impl Entry {
 
     /// Whether the label is one for monopod.
     pub fn is_ours(&self) -> bool {
-        let start = self.label.as_deref().and_then(|label| label.get(..LABEL.len()));
+        let start = self
+            .label
+            .as_deref()
+            .and_then(|label| label.get(..LABEL.len()));
         start.is_some_and(|start| start.eq_ignore_ascii_case(LABEL))
     }
 }
@@ -82,12 +89,20 @@ mod tests {
     fn labels() {
         for (entry, label, ours) in [
             ("E:ID_FS_LABEL=MONOPOD", Some("MONOPOD"), true),
-            ("E:ID_FS_LABEL_ENC=MONOPOD\\x20UP\nE:ID_FS_LABEL=MONOPOD_UP", Some("MONOPOD UP"), true),
+            (
+                "E:ID_FS_LABEL_ENC=MONOPOD\\x20UP\nE:ID_FS_LABEL=MONOPOD_UP",
+                Some("MONOPOD UP"),
+                true,
+            ),
             ("E:ID_FS_LABEL_ENC=monopod-7", Some("monopod-7"), true),
             ("E:ID_FS_LABEL_ENC=MONOPO", Some("MONOPO"), false),
             ("E:ID_FS_LABEL_ENC=MY-MONOPOD", Some("MY-MONOPOD"), false),
             ("E:ID_FS_LABEL_ENC=monopo\\xc3\\xa4", Some("monopoä"), false),
-            ("E:ID_FS_LABEL_ENC=\\x\\xZZ\\x4", Some("\\x\\xZZ\\x4"), false),
+            (
+                "E:ID_FS_LABEL_ENC=\\x\\xZZ\\x4",
+                Some("\\x\\xZZ\\x4"),
+                false,
+            ),
             ("E:ID_FS_LABEL=\nE:ID_FS_TYPE=vfat", None, false),
             // Another property that ends alike; a tag.
             ("E:XID_FS_LABEL=MONOPOD\nG:ID_FS_LABEL=MONOPOD", None, false),

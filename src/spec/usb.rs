@@ -58,8 +58,11 @@ fn hook(cx: &mut Cx, item: &Item) -> Option<PathBuf> {
     let text = read::text(cx, item, "hook")?;
     let path = mounts::clean(text).filter(|path| path != "/");
     if path.is_none() {
-        cx.error(&item.at, format!("`{text}` is no absolute path of a program"))
-            .hint("for example \"/usr/local/bin/beep\"");
+        cx.error(
+            &item.at,
+            format!("`{text}` is no absolute path of a program"),
+        )
+        .hint("for example \"/usr/local/bin/beep\"");
     }
     path.map(PathBuf::from)
 }

@@ -413,7 +413,9 @@ mod tests {
                 .map(message_id)
                 .collect();
         kinds.extend([Rescued::Engine, Rescued::Reboot, Rescued::Refused].map(Rescued::message_id));
-        kinds.extend([Stick::Reading, Stick::Taken, Stick::Failed, Stick::Free].map(Stick::message_id));
+        kinds.extend(
+            [Stick::Reading, Stick::Taken, Stick::Failed, Stick::Free].map(Stick::message_id),
+        );
         let mut ids: Vec<_> = catalog().iter().map(|(id, _)| *id).collect();
         kinds.sort_unstable();
         ids.sort_unstable();

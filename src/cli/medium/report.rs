@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::update::ReleaseId;
 use crate::probe::tame;
+use crate::systemd::journal::Stick;
 
 /// Longest line, bytes.
 pub const LINE: u64 = 16 << 10;
@@ -57,6 +58,18 @@ pub enum What {
     Refused(String),
     /// It could not be read, or not be kept: why.
     Failed(String),
+}
+
+impl What {
+    /// What the journal calls it.
+    pub fn kind(&self) -> Stick {
+        match self {
+            Self::Taken { .. } | Self::Known { .. } | Self::Archive(_) | Self::Skipped(_) => {
+                Stick::Taken
+            }
+            Self::Refused(_) | Self::Failed(_) => Stick::Failed,
+        }
+    }
 }
 
 /// All that came of a stick.
@@ -124,6 +137,12 @@ impl Outcome {
             }
         }
         releases
+    }
+
+    /// Whether images came that belong to no release.
+    pub fn has_archives(&self) -> bool {
+        let archive = |(_, what): &(String, What)| matches!(what, What::Archive(_));
+        self.files.iter().any(archive)
     }
 
     fn brought(&self) -> impl Iterator<Item = &What> {
@@ -210,13 +229,55 @@ mod tests {
         };
         let table = [
             (vec![], false, true, 0, "no bundle is on it"),
-            (vec![skipped.clone()], false, true, 0, "nothing on it is for this node"),
-            (vec![taken(id)], true, true, 1, "f0 taken: release 1.4.2, sequence 7 (0123456789ab)"),
-            (vec![known.clone(), taken(id)], true, true, 1, "f0 was taken before: release 1 "),
-            (vec![archive], true, true, 0, "f0 taken, unsigned: example/app:1"),
-            (vec![taken(id), skipped], true, true, 1, "; f1 passed over: it is for arm64"),
-            (vec![taken(id), refused.clone()], false, true, 1, "f1 refused: it is not signed; f0 taken"),
-            (vec![refused, failed], false, false, 0, "f0 refused: it is not signed; f1 not taken: it is t"),
+            (
+                vec![skipped.clone()],
+                false,
+                true,
+                0,
+                "nothing on it is for this node",
+            ),
+            (
+                vec![taken(id)],
+                true,
+                true,
+                1,
+                "f0 taken: release 1.4.2, sequence 7 (0123456789ab)",
+            ),
+            (
+                vec![known.clone(), taken(id)],
+                true,
+                true,
+                1,
+                "f0 was taken before: release 1 ",
+            ),
+            (
+                vec![archive],
+                true,
+                true,
+                0,
+                "f0 taken, unsigned: example/app:1",
+            ),
+            (
+                vec![taken(id), skipped],
+                true,
+                true,
+                1,
+                "; f1 passed over: it is for arm64",
+            ),
+            (
+                vec![taken(id), refused.clone()],
+                false,
+                true,
+                1,
+                "f1 refused: it is not signed; f0 taken",
+            ),
+            (
+                vec![refused, failed],
+                false,
+                false,
+                0,
+                "f0 refused: it is not signed; f1 not taken: it is t",
+            ),
         ];
         for (files, good, refusal, releases, words) in table {
             let mut outcome = Outcome::default();
@@ -225,10 +286,18 @@ mod tests {
             }
             let line = outcome.line();
             assert!(line.contains(words), "{line}");
-            assert_eq!((outcome.is_good(), outcome.is_refusal()), (good, refusal), "{line}");
+            assert_eq!(
+                (outcome.is_good(), outcome.is_refusal()),
+                (good, refusal),
+                "{line}"
+            );
             assert_eq!(outcome.releases().len(), releases, "{line}");
             let text = outcome.text("node7");
-            let head = if good { "node7: ok\r\n" } else { "node7: failed\r\n" };
+            let head = if good {
+                "node7: ok\r\n"
+            } else {
+                "node7: failed\r\n"
+            };
             assert!(text.contains(head), "{text}");
         }
     }
@@ -240,7 +309,11 @@ mod tests {
         outcome.broke("the stick was pulled out".to_owned());
         outcome.broke("later".to_owned());
         assert!(!outcome.is_good() && !outcome.is_refusal());
-        assert!(outcome.line().starts_with("the stick was pulled out; a.bundle taken"));
+        assert!(
+            outcome
+                .line()
+                .starts_with("the stick was pulled out; a.bundle taken")
+        );
         assert!(outcome.text("n").contains("the stick was pulled out"));
     }
 
@@ -250,7 +323,9 @@ mod tests {
         let words = outcome.add("a\nb\u{1b}[2J", What::Refused("x\r\ny".to_owned()));
         assert!(!words.contains(['\n', '\r', '\u{1b}']), "{words:?}");
         let line = |id: &str| {
-            format!("{{\"File\":{{\"name\":\"a\",\"what\":{{\"Known\":{{\"release\":\"{id}\",\"line\":\"\"}}}}}}}}")
+            format!(
+                "{{\"File\":{{\"name\":\"a\",\"what\":{{\"Known\":{{\"release\":\"{id}\",\"line\":\"\"}}}}}}}}"
+            )
         };
         assert!(serde_json::from_str::<Line>(&line("0123456789ab")).is_ok());
         assert!(serde_json::from_str::<Line>(&line("../../../etc")).is_err());
