@@ -76,6 +76,9 @@ pub enum Refusal {
     /// Signed, and still not usable.
     #[error("its manifest is not usable: {0}")]
     Manifest(String),
+    /// Its workload file is none.
+    #[error("its workload file is not usable: {0}")]
+    Workload(String),
     /// For other machines.
     #[error("it is for {wanted}, this machine is {found}")]
     Architecture {

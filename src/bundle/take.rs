@@ -18,6 +18,7 @@ use super::keys::{KeyId, Trust};
 use super::manifest::{Kind, Manifest, Member};
 use super::verify::{self, Opened};
 use crate::image::limits::BUFFER;
+use super::workload;
 use crate::image::{Digest, Imported, Intake, IntakeImage, IntakeLayer, Progress, Store};
 
 /// What a store takes.
@@ -50,6 +51,8 @@ pub struct Taken {
     pub digest: Digest,
     /// The workload file. It has been checked by its maker only.
     pub workload: Vec<u8>,
+    /// The name in it.
+    pub workload_name: String,
     /// The pre-switch hook.
     pub pre_switch: Option<Vec<u8>>,
     /// Its images' OCI manifests, byte for byte, by digest. They lead from the manifest to the images' IDs.
@@ -138,6 +141,7 @@ fn take_by<R: Read>(
             manifest_bytes: opened.manifest_bytes,
             signature: opened.signature,
             workload: contents.workload,
+            workload_name: contents.workload_name,
             pre_switch: contents.pre_switch,
             image_manifests: contents.image_manifests,
             images: contents
@@ -160,6 +164,7 @@ fn take_by<R: Read>(
 #[derive(Default)]
 struct Contents {
     workload: Vec<u8>,
+    workload_name: String,
     pre_switch: Option<Vec<u8>>,
     image_manifests: BTreeMap<Digest, Vec<u8>>,
     images: Vec<IntakeImage>,
@@ -186,7 +191,10 @@ fn members<R: Read>(
         let bytes = verify::document(reader, member, Place::Member(number + 1, count))?;
         done += member.size;
         match member.kind {
-            Kind::Workload => contents.workload = bytes,
+            Kind::Workload => {
+                contents.workload_name = workload::name(&bytes).map_err(Refusal::Workload)?;
+                contents.workload = bytes;
+            }
             Kind::Hook => contents.pre_switch = Some(bytes),
             Kind::Manifest => {
                 intake.document(&bytes)?;

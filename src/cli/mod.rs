@@ -22,6 +22,7 @@ mod medium;
 mod password;
 mod patience;
 mod progress;
+mod release;
 mod rescue;
 mod since;
 mod slice;
@@ -69,12 +70,14 @@ pub enum Verb {
     Reload(control::Reload),
     /// Restart one container, or all of them
     Restart(control::Restart),
-    /// Take an image archive into the store, and from there into the engine
+    /// Take an image archive or a bundle into the store, and have the daemon use it
     Import(import::Import),
     /// List the images of the store and the engine, or remove what is not in use
     Images(images::Images),
     /// Make, look at, verify and sign bundles: releases in one file
     Bundle(bundle::Bundle),
+    /// List the releases on this node, put one in force, or go back
+    Release(release::Release),
     /// Look at the machine around the workload, and say what will hurt
     Doctor(doctor::Doctor),
     /// Supervise the workload; this is what the systemd unit runs
@@ -111,6 +114,7 @@ pub fn run(args: Args) -> Exit {
         Verb::Import(import) => import::run(&paths, &import),
         Verb::Images(images) => images::run(&paths, &images),
         Verb::Bundle(bundle) => bundle::run(&paths, &bundle),
+        Verb::Release(release) => release::run(&paths, &release),
         Verb::Doctor(doctor) => doctor::run(&paths, &doctor),
         Verb::Daemon(daemon) => crate::daemon::run(&paths, daemon.verbose),
         Verb::Feed(feed) => feed::run(&paths, &feed),

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::warn;
 
 use super::{files, ledger, rescue};
 use crate::core::api::{Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState};
+use crate::core::ledger::{Durable, Entry};
 use crate::engine::{Docker, Engine, Identity};
 use crate::feed;
 use crate::image::Store;
@@ -40,6 +41,7 @@ pub struct Deeds {
     shared: Rc<Shared>,
     calls: Rc<RefCell<BTreeMap<OpId, AbortHandle>>>,
     apps: BTreeMap<Role, AbortHandle>,
+    writer: UnboundedSender<Entry>,
 }
 
 struct Shared {
@@ -115,18 +117,23 @@ impl Deeds {
         paths: Paths,
         engine: Docker,
         workload: Rc<Workload>,
+        durable: Durable,
         events: UnboundedSender<Event>,
     ) -> Self {
+        let shared = Rc::new(Shared {
+            paths,
+            engine,
+            workload: RefCell::new(workload),
+            events,
+            early: RefCell::default(),
+        });
+        let (writer, entries) = mpsc::unbounded_channel();
+        spawn_local(write(Rc::clone(&shared), durable, entries));
         let mut deeds = Self {
-            shared: Rc::new(Shared {
-                paths,
-                engine,
-                workload: RefCell::new(workload),
-                events,
-                early: RefCell::default(),
-            }),
+            shared,
             calls: Rc::default(),
             apps: BTreeMap::new(),
+            writer,
         };
         deeds.listen();
         deeds
@@ -259,17 +266,9 @@ impl Deeds {
             Action::Watch { role, id, pid } => {
                 spawn_local(watch(shared, role, id, pid));
             }
-            Action::Persist(durable) => {
-                spawn_local(async move {
-                    let paths = shared.paths.clone();
-                    let written =
-                        tokio::task::spawn_blocking(move || ledger::write(&paths, &durable)).await;
-                    let result = match written {
-                        Ok(result) => result.map_err(|error| error.to_string()),
-                        Err(error) => Err(error.to_string()),
-                    };
-                    shared.tell(Event::Persisted(result));
-                });
+            Action::Persist(entry) => {
+                // The writer ends with the daemon only.
+                let _ = self.writer.send(entry);
             }
             Action::Rescue(what, why) => {
                 spawn_local(async move {
@@ -278,7 +277,34 @@ impl Deeds {
                 });
             }
             Action::Record(_) | Action::Notify(_) | Action::Report(_) | Action::Exit => {}
+            Action::Stage(_)
+            | Action::LookAtGates
+            | Action::Hook(_)
+            | Action::Snapshot(_)
+            | Action::Restore(_)
+            | Action::Load(_)
+            | Action::Enforce(_)
+            | Action::Tidy(_) => {}
         }
+    }
+}
+
+/// Writes the durable ledger, one entry after the other. An entry that could not be written is in no later
+/// write either: whoever wants it asks again.
+async fn write(shared: Rc<Shared>, mut durable: Durable, mut entries: UnboundedReceiver<Entry>) {
+    while let Some(entry) = entries.recv().await {
+        let part = entry.part();
+        let new = durable.clone().with(entry);
+        let (paths, content) = (shared.paths.clone(), new.clone());
+        let written = tokio::task::spawn_blocking(move || ledger::write(&paths, &content)).await;
+        let result = match written {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if result.is_ok() {
+            durable = new;
+        }
+        shared.tell(Event::Persisted(part, result));
     }
 }
 

@@ -45,6 +45,8 @@ use crate::systemd::journal::{self, Scene};
 use crate::systemd::notify::{self, Notifier};
 use crate::systemd::{BusAddress, jobs};
 
+pub use clock::rfc3339;
+pub use ledger::peek;
 pub use status::{AnswerKind, ContainerStatus, EngineStatus, Status};
 
 use status::plan_json;
@@ -142,7 +144,7 @@ async fn daemon(paths: &Paths) -> Exit {
     let supervisor = Supervisor::new(
         config,
         desired.clone(),
-        durable,
+        durable.budgets.clone(),
         ledger::read_volatile(paths),
         clock::now(),
     );
@@ -156,6 +158,7 @@ async fn daemon(paths: &Paths) -> Exit {
         paths.clone(),
         Docker::connect(&socket),
         Rc::new(workload),
+        durable,
         events,
     );
     let mut release = Release::default();
@@ -404,6 +407,11 @@ impl Running {
                 let _ = reply.send(self.reload());
                 None
             }
+            Request::Release(_, reply) => {
+                let text = "this daemon does not update yet; restart it with the newer monopod";
+                let _ = reply.send(Err(RequestError::Refused(text.to_owned())));
+                None
+            }
             Request::Restart(None, reply) => {
                 let _ = reply.send(Ok(()));
                 Some(Event::Restart(None))
@@ -489,6 +497,8 @@ impl Running {
         let policy = Policy {
             escalation: node.escalation,
             ready: node.ready,
+            trial: node.trial,
+            activation: node.update.activation,
         };
         Ok((workload, policy))
     }

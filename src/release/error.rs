@@ -39,9 +39,6 @@ pub enum ReleaseError {
         /// Why, in one line.
         reason: String,
     },
-    /// What a bundle holds makes no release.
-    #[error("its workload file is not usable: {0}")]
-    Workload(String),
     /// A file operation failed.
     #[error("cannot {deed} {path}: {source}{next}", path = .path.display(), next = next(.source))]
     Io {

@@ -228,8 +228,6 @@ impl Releases {
     /// is there with the same content becomes this bundle's, unless the same key has signed it again
     /// since, with a higher sequence: then it is returned as it is.
     pub fn add_bundle(&self, taken: &Taken) -> Result<Release, ReleaseError> {
-        let workload = std::str::from_utf8(&taken.workload)
-            .map_err(|_| ReleaseError::Workload("it is not UTF-8".to_owned()))?;
         let images: BTreeMap<String, Option<String>> = taken
             .images
             .iter()
@@ -237,7 +235,7 @@ impl Releases {
             .collect();
         let release = Release {
             id: ReleaseId::of(&taken.workload, &images, taken.pre_switch.as_deref()),
-            workload: record::workload_name(workload).map_err(ReleaseError::Workload)?,
+            workload: taken.workload_name.clone(),
             origin: Origin::Bundle {
                 version: taken.manifest.release.clone(),
                 sequence: taken.manifest.sequence,

@@ -112,16 +112,3 @@ impl Record {
         }
     }
 }
-
-/// The name in a workload file, whose bytes have been verified and nothing else of it.
-pub(super) fn workload_name(text: &str) -> Result<String, String> {
-    #[derive(Deserialize)]
-    struct Named {
-        name: String,
-    }
-    match toml::from_str::<Named>(text) {
-        Ok(Named { name }) if !name.is_empty() => Ok(name),
-        Ok(_) => Err("its name is empty".to_owned()),
-        Err(error) => Err(error.message().to_owned()),
-    }
-}

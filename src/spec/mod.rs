@@ -50,6 +50,7 @@ mod slice;
 mod tree;
 pub mod types;
 mod units;
+mod update;
 mod url;
 mod usb;
 

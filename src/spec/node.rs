@@ -14,9 +14,19 @@ use super::read;
 use super::slice;
 use super::tree::{Item, Table};
 use super::types::{Escalation, Node, Ready};
+use super::update;
 use super::usb;
 
-const TABLES: [&str; 6] = ["engine", "store", "escalation", "systemd", "slice", "usb"];
+const TABLES: [&str; 8] = [
+    "engine",
+    "store",
+    "escalation",
+    "systemd",
+    "slice",
+    "update",
+    "trial",
+    "usb",
+];
 const ESCALATION: [&str; 10] = [
     "restarts",
     "recreates",
@@ -56,6 +66,8 @@ pub fn read(cx: &mut Cx, table: &Table) -> Node {
             "escalation" => escalation(cx, &mut node, table),
             "slice" => node.slice = slice::read(cx, table),
             "usb" => node.usb = usb::read(cx, table),
+            "update" => node.update = update::read(cx, table),
+            "trial" => node.trial = update::trial(cx, table),
             _ => systemd(cx, &mut node, table),
         }
     }

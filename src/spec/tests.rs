@@ -1612,6 +1612,14 @@ fn node_files() {
         led = "green:usb"
         hook = "/usr/local//bin/beep"
         result = true
+        [update]
+        activation = "manual"
+        hold_file = "/etc/hold"
+        lock_file = "/srv//app/busy"
+        [trial]
+        settle = "30s"
+        deadline = "5m"
+        tries = 2
     "#;
     let want = Node {
         engine_socket: Some("/run/docker.sock".into()),
@@ -1647,6 +1655,16 @@ fn node_files() {
             led: Some("green:usb".to_owned()),
             hook: Some("/usr/local/bin/beep".into()),
             result: true,
+        },
+        update: UpdatePolicy {
+            activation: Activation::Manual,
+            hold_file: Some("/etc/hold".into()),
+            lock_file: Some("/srv/app/busy".into()),
+        },
+        trial: Trial {
+            settle: Duration::from_secs(30),
+            deadline: Duration::from_secs(300),
+            tries: 2,
         },
     };
     assert_eq!(node(text).expect("valid").value, want);
@@ -1975,6 +1993,8 @@ fn the_example_of_a_node_file_has_the_defaults() {
         ..found.usb
     };
     assert_eq!(switches, default.usb);
+    assert_eq!(found.trial, default.trial);
+    assert_eq!(found.update.activation, default.update.activation);
     // As it is shipped, it sets nothing.
     assert_eq!(node(example).expect("valid").value, default);
     let packaged = include_str!("../../packaging/etc/node.toml");
