@@ -17,8 +17,8 @@ use super::images::{self, Budgets};
 use super::keys::{KeyId, Trust};
 use super::manifest::{Kind, Manifest, Member};
 use super::verify::{self, Opened};
-use crate::image::limits::BUFFER;
 use super::workload;
+use crate::image::limits::BUFFER;
 use crate::image::{Digest, Imported, Intake, IntakeImage, IntakeLayer, Progress, Store};
 
 /// What a store takes.
