@@ -36,7 +36,7 @@ fn options(kind: FileSystem) -> String {
 pub struct Mounted {
     folder: PathBuf,
     kind: FileSystem,
-    mounted: bool,
+    there: bool,
 }
 
 impl Mounted {
@@ -52,7 +52,7 @@ impl Mounted {
         Ok(Self {
             folder: folder.to_owned(),
             kind,
-            mounted: true,
+            there: true,
         })
     }
 
@@ -79,7 +79,7 @@ impl Mounted {
     ///
     /// It is in use: the stick is not free yet.
     pub fn unmount(mut self) -> io::Result<()> {
-        self.mounted = false;
+        self.there = false;
         let result = umount2(self.folder.as_path(), MntFlags::UMOUNT_NOFOLLOW);
         if result.is_err() {
             self.detach();
@@ -98,7 +98,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if self.mounted {
+        if self.there {
             self.detach();
         }
     }

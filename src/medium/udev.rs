@@ -66,15 +66,13 @@ fn decoded(text: &str) -> String {
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once("\\x") {
         bytes.extend_from_slice(before.as_bytes());
-        match behind.get(..2).map(|digits| u8::from_str_radix(digits, 16)) {
-            Some(Ok(byte)) => {
-                bytes.push(byte);
-                rest = &behind[2..];
-            }
-            Some(Err(_)) | None => {
-                bytes.extend_from_slice(b"\\x");
-                rest = behind;
-            }
+        let digits = behind.get(..2).unwrap_or_default();
+        if let Ok(byte) = u8::from_str_radix(digits, 16) {
+            bytes.push(byte);
+            rest = &behind[2..];
+        } else {
+            bytes.extend_from_slice(b"\\x");
+            rest = behind;
         }
     }
     bytes.extend_from_slice(rest.as_bytes());

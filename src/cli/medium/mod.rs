@@ -262,7 +262,6 @@ impl Reading<'_> {
         let mut whole = false;
         loop {
             match lines.recv_timeout(PATIENCE) {
-                Ok(Line::Moved) => {}
                 Ok(Line::End) => whole = true,
                 Ok(Line::File { name, what }) if outcome.count() < MOST => {
                     let kind = what.kind();
@@ -271,7 +270,7 @@ impl Reading<'_> {
                         &format!("{}: {}", self.name, outcome.add(&name, what)),
                     );
                 }
-                Ok(Line::File { .. }) => {}
+                Ok(Line::Moved | Line::File { .. }) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(()),
                 Err(RecvTimeoutError::Disconnected) => break,
             }

@@ -258,7 +258,7 @@ fn fault(error: BundleError) -> What {
 
 fn by_import(error: ImportError) -> What {
     match error {
-        ImportError::Refused(reason) => What::Refused(reason.to_string()),
+        ImportError::Refused(reason) => What::Refused(reason),
         error @ (ImportError::Usage(_)
         | ImportError::NoSpace { .. }
         | ImportError::NotFound(_)
