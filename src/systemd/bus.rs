@@ -57,6 +57,8 @@ pub enum Request {
     Reload(Reply<()>),
     /// The store has new images.
     StoreChanged,
+    /// A stick was read: what came of it, in one line.
+    Medium(String),
     /// Something about releases. The answer is one sentence: what comes next.
     Release(ReleaseAsk, Reply<String>),
 }

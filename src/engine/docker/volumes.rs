@@ -31,10 +31,10 @@ pub(super) async fn folder(
         .build();
     let users = client.list_containers(Some(options)).await.map_err(fault)?;
     // The filter also takes a part of a name, and a path.
-    let mounted = |mount: &bollard::models::MountPoint| mount.name.as_deref() == Some(name);
+    let is_it = |mount: &bollard::models::MountPoint| mount.name.as_deref() == Some(name);
     let user = users.into_iter().find(|user| {
         let mounts = user.mounts.as_ref();
-        mounts.is_none_or(|mounts| mounts.iter().any(mounted))
+        mounts.is_none_or(|mounts| mounts.iter().any(is_it))
     });
     match user {
         None => Ok(Some(folder)),
