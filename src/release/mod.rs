@@ -210,6 +210,7 @@ impl Releases {
         bytes: &[u8],
         images: BTreeMap<String, Option<String>>,
     ) -> Result<Release, ReleaseError> {
+        self.prepare()?;
         let images = images
             .into_iter()
             .map(|(name, id)| (normalise(&name).unwrap_or(name), id))
@@ -227,7 +228,13 @@ impl Releases {
     /// Makes a release of a bundle that has been verified, and whose images are in the store. One that
     /// is there with the same content becomes this bundle's, unless the same key has signed it again
     /// since, with a higher sequence: then it is returned as it is.
+    ///
+    /// An importer is shut in by now, and what is above the folder for them all is out of its reach: it
+    /// has called [`Releases::prepare`] before.
     pub fn add_bundle(&self, taken: &Taken) -> Result<Release, ReleaseError> {
+        if !self.folder.is_dir() {
+            self.prepare()?;
+        }
         let images: BTreeMap<String, Option<String>> = taken
             .images
             .iter()
@@ -262,7 +269,6 @@ impl Releases {
         mut release: Release,
         contents: &[(String, &[u8])],
     ) -> Result<Release, ReleaseError> {
-        self.prepare()?;
         let _lock = Lock::take(&self.folder)?;
         let id = release.id.clone();
         let place = self.folder(&id);
