@@ -163,7 +163,7 @@ impl Door<'_> {
     }
 
     fn archive(&self, source: Source<'_>) -> Judged {
-        let bar = Bar::new();
+        let mut bar = Bar::new();
         let imported = import(self.store, source, &self.options, &mut |progress| {
             bar.show(progress);
         });
@@ -195,7 +195,7 @@ impl Door<'_> {
             max_image_size: self.options.max_image_size,
             bind: true,
         };
-        let bar = Bar::new();
+        let mut bar = Bar::new();
         let taken = take(reader, self.store, trust, &options, &mut |progress| {
             bar.show(progress);
         });
