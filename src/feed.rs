@@ -37,7 +37,7 @@ pub enum Line {
     Failed(Fault),
 }
 
-/// Makes sure that the engine has the store's image of this name.
+/// Makes sure that the engine has the store's image of this ID, or without one of this name, under this name.
 ///
 /// Where `node.toml` says `keep = false`, the store gives its layers up afterwards.
 ///
@@ -49,10 +49,11 @@ pub async fn feed(
     policy: &StorePolicy,
     engine: &impl Engine,
     reference: &str,
+    id: Option<&str>,
     on_progress: impl FnMut(),
 ) -> Result<Fed, Fault> {
     let stored = store
-        .resolve(reference)
+        .resolve(id.unwrap_or(reference))
         .map_err(refused)?
         .ok_or_else(|| Fault::ImageMissing(format!("the store has no image {reference}")))?;
     let source = Stored::new(store.path(), stored.clone());

@@ -15,9 +15,11 @@ pub mod owner;
 pub mod paths;
 pub mod pidfd;
 pub mod probe;
+pub mod release;
 pub mod sandbox;
 pub mod spec;
 pub mod systemd;
+pub mod volumes;
 
 #[cfg(test)]
 mod tests {

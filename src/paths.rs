@@ -73,6 +73,16 @@ impl Paths {
         self.state().join("ledger")
     }
 
+    /// `var/lib/monopod/releases`: a folder for each release.
+    pub fn releases(&self) -> PathBuf {
+        self.state().join("releases")
+    }
+
+    /// `var/lib/monopod/snapshots`: copies of volumes, for a rollback. Root's.
+    pub fn snapshots(&self) -> PathBuf {
+        self.state().join("snapshots")
+    }
+
     /// `run/monopod`: what may be lost with a reboot.
     pub fn run(&self) -> PathBuf {
         self.root.join("run/monopod")
@@ -81,5 +91,10 @@ impl Paths {
     /// `run/monopod/rescue`: what the daemon asks of the privileged half, a file each.
     pub fn rescue(&self) -> PathBuf {
         self.run().join("rescue")
+    }
+
+    /// `run/monopod/rescue-answers`: what came of those that have an answer. Root's.
+    pub fn rescue_answers(&self) -> PathBuf {
+        self.run().join("rescue-answers")
     }
 }

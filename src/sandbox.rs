@@ -2,7 +2,7 @@
 //!
 //! It keeps file work and memory. It loses the ways to speak to anyone (the engine's socket among
 //! them), to start a program, and to look into or signal another process. Of the file system it keeps
-//! the store, and the archive for reading, where the kernel has Landlock (5.13 and newer); an older
+//! the store, the releases, and the archive for reading, where the kernel has Landlock (5.13 and newer); an older
 //! kernel leaves it the files of its user, so it must not have the right to read those of others
 //! there. None of it can be taken off again.
 
@@ -84,13 +84,13 @@ const FORBIDDEN: &[libc::c_long] = &[
     libc::SYS_ioperm,
 ];
 
-/// Shuts this process in, for good: `store` to read and write, `archive` to read.
+/// Shuts this process in, for good: the folders `ours` to read and write, `archive` to read.
 ///
 /// # Errors
 ///
 /// A sentence for people: this kernel or machine has no such filters.
-pub fn enter(store: &Path, archive: Option<&Path>) -> Result<(), String> {
-    keep_only(store, archive)
+pub fn enter(ours: &[&Path], archive: Option<&Path>) -> Result<(), String> {
+    keep_only(ours, archive)
         .map_err(|error| format!("the kernel takes no Landlock rules: {error}"))?;
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|error| format!("no system call filter on this machine: {error}"))?;
@@ -103,6 +103,42 @@ pub fn enter(store: &Path, archive: Option<&Path>) -> Result<(), String> {
         .map_err(|error| format!("the kernel takes no system call filter: {error}"))
 }
 
+/// Gives up every file but these, for good: `write` with all below it, `read` for reading and for programs. A kernel
+/// without Landlock, or with its first version (before 5.19), which knows no hard links between folders, leaves all files in reach.
+///
+/// # Errors
+///
+/// A sentence for people: the kernel has such rules and refuses these.
+pub fn keep_places<'a>(
+    read: impl IntoIterator<Item = &'a Path>,
+    write: &Path,
+) -> Result<(), String> {
+    let all = AccessFs::from_all(ABI::V2);
+    let rule = |path: &Path, access| {
+        PathFd::new(path)
+            .ok()
+            .map(|fd| Ok::<_, RulesetError>(PathBeneath::new(fd, access)))
+    };
+    let Ok(rules) = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(all)
+        .and_then(Ruleset::create)
+    else {
+        return Ok(());
+    };
+    let read = read
+        .into_iter()
+        .filter_map(|path| rule(path, AccessFs::from_read(ABI::V2)));
+    rules
+        // A rule for a single file has less to give than one for a folder.
+        .set_compatibility(CompatLevel::BestEffort)
+        .add_rules(read)
+        .and_then(|rules| rules.add_rules(rule(write, all)))
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map(|_| ())
+        .map_err(|error| format!("the kernel takes no Landlock rules: {error}"))
+}
+
 /// Whether the kernel takes Landlock rules; without them [`enter`] leaves every file in reach.
 pub fn landlock() -> bool {
     Ruleset::default()
@@ -113,7 +149,7 @@ pub fn landlock() -> bool {
 }
 
 /// Gives up every file but these. What a path is opened for before stays open.
-fn keep_only(store: &Path, archive: Option<&Path>) -> Result<(), RulesetError> {
+fn keep_only(ours: &[&Path], archive: Option<&Path>) -> Result<(), RulesetError> {
     let all = AccessFs::from_all(ABI::V3);
     let read = AccessFs::from_read(ABI::V3);
     let rule = |path: &Path, access| {
@@ -121,14 +157,14 @@ fn keep_only(store: &Path, archive: Option<&Path>) -> Result<(), RulesetError> {
             .ok()
             .map(|fd| PathBeneath::new(fd, access))
     };
-    let rules = [
-        rule(store, all),
-        archive.and_then(|archive| rule(archive, read)),
-    ];
+    let rules = ours
+        .iter()
+        .map(|folder| rule(folder, all))
+        .chain([archive.and_then(|archive| rule(archive, read))]);
     Ruleset::default()
         .handle_access(all)?
         .create()?
-        .add_rules(rules.into_iter().flatten().map(Ok::<_, RulesetError>))?
+        .add_rules(rules.flatten().map(Ok::<_, RulesetError>))?
         .restrict_self()
         .map(|_| ())
 }
@@ -144,22 +180,28 @@ mod tests {
 
     /// A thread shuts in itself only, so that the others go on with their tests.
     #[test]
-    fn what_is_left_is_the_store_and_the_archive() {
+    fn what_is_left_is_our_folders_and_the_archive() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = folder.path().join("store");
+        let (store, releases) = (folder.path().join("store"), folder.path().join("releases"));
         let (archive, other) = (folder.path().join("a.tar"), folder.path().join("b.tar"));
         let socket = folder.path().join("engine.sock");
         let _engine = UnixListener::bind(&socket).expect("a socket");
         fs::create_dir(&store).expect("a store");
-        for file in [&archive, &other] {
+        fs::create_dir(&releases).expect("a folder");
+        let ledger = folder.path().join("ledger");
+        for file in [&archive, &other, &ledger] {
             fs::write(file, "x").expect("a file");
         }
         std::thread::spawn(move || {
-            enter(&store, Some(&archive)).expect("shut in");
+            enter(&[&store, &releases], Some(&archive)).expect("shut in");
+            fs::create_dir(releases.join("new")).expect("a release is made");
+            fs::write(releases.join("new/workload.toml"), "y").expect("and written");
+            fs::rename(releases.join("new"), releases.join("id")).expect("and named");
             fs::write(store.join("blob"), "y").expect("the store is written");
             fs::rename(store.join("blob"), store.join("kept")).expect("and renamed in");
             assert_eq!(fs::read(&archive).expect("the archive is read"), b"x");
             let denied = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+            assert!(fs::write(&ledger, "z").is_err_and(denied));
             assert!(fs::write(&archive, "z").is_err_and(denied));
             assert!(fs::read(&other).is_err_and(denied));
             assert!(fs::read("/etc/passwd").is_err_and(denied));

@@ -76,6 +76,9 @@ pub enum Refusal {
     /// Signed, and still not usable.
     #[error("its manifest is not usable: {0}")]
     Manifest(String),
+    /// Its workload file is none.
+    #[error("its workload file is not usable: {0}")]
+    Workload(String),
     /// For other machines.
     #[error("it is for {wanted}, this machine is {found}")]
     Architecture {
@@ -99,6 +102,18 @@ pub enum Refusal {
         wanted: String,
         /// What runs here.
         found: String,
+    },
+    /// The node has had a newer one.
+    #[error(
+        "it is older than what this node has accepted: sequence {sequence}, and key {key} has signed {accepted}; --allow-downgrade takes it all the same"
+    )]
+    Downgrade {
+        /// The key that signed both.
+        key: KeyId,
+        /// The bundle's sequence.
+        sequence: u64,
+        /// The highest accepted one.
+        accepted: u64,
     },
     /// It ends too early.
     #[error("it is truncated in {0}")]

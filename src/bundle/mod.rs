@@ -29,6 +29,7 @@ mod sign;
 mod since;
 mod take;
 mod verify;
+mod workload;
 
 pub use boards::Machine;
 pub use create::{Created, Recipe, create};

@@ -6,6 +6,7 @@
 //! name. The index is replaced last. A refusal takes away all that was added. A medium that fails
 //! leaves the whole blobs that came through, which nothing names yet and which the next try reuses.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use super::boards::Machine;
@@ -15,7 +16,8 @@ use super::images::{self, Budgets};
 use super::keys::{KeyId, Trust};
 use super::manifest::{Kind, Manifest, Member};
 use super::verify::{self, Opened};
-use crate::image::{Digest, Imported, Intake, IntakeLayer, Progress, Store};
+use super::workload;
+use crate::image::{Digest, Imported, Intake, IntakeImage, IntakeLayer, Progress, Store};
 
 /// What a store takes.
 #[derive(Clone, Debug)]
@@ -24,6 +26,9 @@ pub struct TakeOptions {
     pub machine: Machine,
     /// Most bytes that one image may unpack to.
     pub max_image_size: u64,
+    /// The highest sequence that was accepted of each key, by its ID: what is lower is refused before any
+    /// member is read. Empty where the owner allows it, or where somebody else compares.
+    pub accepted: BTreeMap<String, u64>,
     /// Whether the images get their names in the store at once. Without it they are kept without a
     /// name, so that what the names stand for now (and runs) stays until somebody decides otherwise.
     pub bind: bool,
@@ -34,15 +39,25 @@ pub struct TakeOptions {
 pub struct Taken {
     /// The key that signed it. With the sequence, what a node remembers against downgrades.
     pub key: KeyId,
-    /// What it says; `manifest.sequence` has been compared with nothing.
+    /// What it says; `manifest.sequence` is none below [`TakeOptions::accepted`].
     pub manifest: Manifest,
+    /// The manifest's bytes, to be verified again later.
+    pub manifest_bytes: Vec<u8>,
+    /// The signature's text, which holds for these bytes.
+    pub signature: Vec<u8>,
     /// Digest of the manifest's bytes: the same for the same bundle, whoever signed it.
     pub digest: Digest,
     /// The workload file. It has been checked by its maker only.
     pub workload: Vec<u8>,
+    /// The name in it.
+    pub workload_name: String,
     /// The pre-switch hook.
     pub pre_switch: Option<Vec<u8>>,
-    /// Its images.
+    /// Its images' OCI manifests, byte for byte, by digest. They lead from the manifest to the images' IDs.
+    pub image_manifests: BTreeMap<Digest, Vec<u8>>,
+    /// Each image's ID, by its name in familiar form.
+    pub images: BTreeMap<String, Digest>,
+    /// What the store says of the images.
     pub imported: Imported,
 }
 
@@ -55,14 +70,34 @@ pub fn take(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Taken, BundleError> {
     let opened = verify::open(reader, trust, Some(&options.machine))?;
+    let sequence = opened.manifest.sequence;
+    if let Some(&accepted) = options.accepted.get(&opened.key.to_string())
+        && sequence < accepted
+    {
+        return Err(Refusal::Downgrade {
+            key: opened.key,
+            sequence,
+            accepted,
+        }
+        .into());
+    }
     let mut intake = Intake::begin(store)?;
     match members(reader, &mut intake, &opened, options, progress) {
-        Ok((workload, pre_switch, images)) => Ok(Taken {
+        Ok(contents) => Ok(Taken {
             key: opened.key,
             digest: opened.digest,
-            workload,
-            pre_switch,
-            imported: intake.finish(images, options.bind)?,
+            manifest_bytes: opened.manifest_bytes,
+            signature: opened.signature,
+            workload: contents.workload,
+            workload_name: contents.workload_name,
+            pre_switch: contents.pre_switch,
+            image_manifests: contents.image_manifests,
+            images: contents
+                .images
+                .iter()
+                .map(|image| (image.reference.clone(), image.config))
+                .collect(),
+            imported: intake.finish(contents.images, options.bind)?,
             manifest: opened.manifest,
         }),
         Err(error @ BundleError::Read(_)) => Err(error),
@@ -73,7 +108,15 @@ pub fn take(
     }
 }
 
-type Contents = (Vec<u8>, Option<Vec<u8>>, Vec<crate::image::IntakeImage>);
+/// What the members hold, layers apart.
+#[derive(Default)]
+struct Contents {
+    workload: Vec<u8>,
+    workload_name: String,
+    pre_switch: Option<Vec<u8>>,
+    image_manifests: BTreeMap<Digest, Vec<u8>>,
+    images: Vec<IntakeImage>,
+}
 
 fn members(
     reader: &mut impl Read,
@@ -86,7 +129,7 @@ fn members(
     let total = opened.front + verify::members_size(manifest);
     let count = manifest.members.len();
     let mut done = opened.front;
-    let (mut workload, mut pre_switch) = (Vec::new(), None);
+    let mut contents = Contents::default();
     let first_layer = manifest
         .members
         .partition_point(|member| member.kind < Kind::Layer);
@@ -95,9 +138,16 @@ fn members(
         let bytes = verify::document(reader, member, Place::Member(number + 1, count))?;
         done += member.size;
         match member.kind {
-            Kind::Workload => workload = bytes,
-            Kind::Hook => pre_switch = Some(bytes),
-            Kind::Manifest | Kind::Config => intake.document(&bytes)?,
+            Kind::Workload => {
+                contents.workload_name = workload::name(&bytes).map_err(Refusal::Workload)?;
+                contents.workload = bytes;
+            }
+            Kind::Hook => contents.pre_switch = Some(bytes),
+            Kind::Manifest => {
+                intake.document(&bytes)?;
+                contents.image_manifests.insert(member.digest, bytes);
+            }
+            Kind::Config => intake.document(&bytes)?,
             // None is before `first_layer`.
             Kind::Layer => {}
         }
@@ -154,7 +204,8 @@ fn members(
         });
     }
     frame::read_end(reader)?;
-    Ok((workload, pre_switch, plan))
+    contents.images = plan;
+    Ok(contents)
 }
 
 fn spend(

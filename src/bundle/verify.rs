@@ -22,6 +22,10 @@ pub struct Opened {
     pub manifest: Manifest,
     /// Digest of the manifest's bytes.
     pub digest: Digest,
+    /// The manifest's bytes.
+    pub manifest_bytes: Vec<u8>,
+    /// The signature's text, which holds for these bytes.
+    pub signature: Vec<u8>,
     /// Bytes before the first member.
     pub front: u64,
 }
@@ -44,6 +48,8 @@ pub fn open(
         digest: Digest::of(&raw.manifest),
         front: raw.size(),
         manifest,
+        manifest_bytes: raw.manifest,
+        signature: raw.signature,
     })
 }
 

@@ -181,6 +181,10 @@ pub fn told(error: &ClientError) -> Exit {
         ClientError::Refused(Refusal::NotFound, _) => {
             (Exit::Failed, "monopod status lists what there is")
         }
+        ClientError::Refused(Refusal::Refused, _) => (
+            Exit::Refused,
+            "monopod release list shows what there is, and what became of it",
+        ),
         ClientError::Refused(Refusal::Denied, _) => (Exit::Failed, "try again as root"),
         ClientError::Refused(Refusal::Failed, _) | ClientError::Other(_) => {
             (Exit::Failed, "see its journal: journalctl -u monopod")

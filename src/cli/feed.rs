@@ -26,6 +26,9 @@ const SAY: Duration = Duration::from_secs(1);
 pub struct Feed {
     /// The image's reference
     reference: String,
+    /// The image's ID, where its name may stand for another one
+    #[arg(long)]
+    id: Option<String>,
 }
 
 /// Feeds, and prints a [`Line`] whenever something moved and at the end.
@@ -50,7 +53,8 @@ pub fn run(paths: &Paths, arguments: &Feed) -> Exit {
                             say(&Line::Moved);
                         }
                     };
-                    match feed(&store, &node.store, &engine, &arguments.reference, moved).await {
+                    let (reference, id) = (&arguments.reference, arguments.id.as_deref());
+                    match feed(&store, &node.store, &engine, reference, id, moved).await {
                         Ok(fed) => Line::Done {
                             sent: fed.sent,
                             skipped: fed.skipped,

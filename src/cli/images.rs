@@ -13,6 +13,7 @@ use crate::exit::Exit;
 use crate::image::{Store, StoredImage, normalise};
 use crate::owner::{self, Keep};
 use crate::paths::Paths;
+use crate::release::{Damaged, Release, Releases};
 use crate::spec;
 use crate::spec::host::ThisHost;
 
@@ -20,9 +21,9 @@ const EXAMPLES: &str = "\
 Examples:
   monopod images               what the store has, what the engine has, what is pinned
   monopod images --json
-  monopod images prune         remove what neither the workload nor a container uses
+  monopod images prune         remove what no release, container or workload file uses
 
-Pinned is what the workload file names and what a container was made from.
+Pinned is what a release on this node needs, what the workload file names and what a container was made from.
 Exit codes: 0 done, 1 failed, 3 node.toml is invalid.";
 
 const PRUNE_EXAMPLES: &str = "\
@@ -66,9 +67,30 @@ struct Row {
 }
 
 /// What is in use.
+#[derive(Default)]
 struct Pins {
     references: BTreeSet<String>,
     ids: BTreeSet<String>,
+    /// The names that releases have for images; in the store these may have none.
+    names: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Pins {
+    /// Adds what every release needs: the one before and the one that waits as well.
+    fn add_releases(&mut self, releases: &[Result<Release, Damaged>]) {
+        for release in releases.iter().flatten() {
+            for (reference, id) in &release.images {
+                match id {
+                    Some(id) => {
+                        self.ids.insert(id.clone());
+                        let names = self.names.entry(id.clone()).or_default();
+                        names.insert(reference.clone());
+                    }
+                    None => drop(self.references.insert(reference.clone())),
+                }
+            }
+        }
+    }
 }
 
 /// Lists, or prunes.
@@ -118,13 +140,18 @@ fn named(paths: &Paths) -> Result<BTreeSet<String>, String> {
         .map_err(|invalid| format!("{invalid}; `monopod check` shows it in full"))
 }
 
-async fn pins(paths: &Paths, engine: &Docker, references: BTreeSet<String>) -> Result<Pins, Fault> {
+/// Adds what containers were made from.
+async fn add_containers(pins: &mut Pins, paths: &Paths, engine: &Docker) -> Result<(), Fault> {
     let node = paths.root().display().to_string();
     let seen = engine.containers(&node, None).await?;
-    Ok(Pins {
-        references,
-        ids: seen.into_iter().map(|seen| seen.image_id).collect(),
-    })
+    pins.ids.extend(seen.into_iter().map(|seen| seen.image_id));
+    Ok(())
+}
+
+fn releases(paths: &Paths) -> Result<Vec<Result<Release, Damaged>>, String> {
+    Releases::new(paths)
+        .list()
+        .map_err(|error| format!("cannot read {}: {error}", paths.releases().display()))
 }
 
 async fn list(paths: &Paths, store: &Store, engine: &Docker, json: bool) -> Exit {
@@ -132,6 +159,23 @@ async fn list(paths: &Paths, store: &Store, engine: &Docker, json: bool) -> Exit
         complain(format_args!("{text}; what it names is not shown as pinned"));
         BTreeSet::new()
     });
+    let mut pins = Pins {
+        references,
+        ..Pins::default()
+    };
+    match releases(paths) {
+        Ok(releases) => {
+            pins.add_releases(&releases);
+            for damaged in releases.iter().filter_map(|found| found.as_ref().err()) {
+                complain(format_args!(
+                    "{damaged}; what it needs is not shown as pinned"
+                ));
+            }
+        }
+        Err(text) => complain(format_args!(
+            "{text}; what releases need is not shown as pinned"
+        )),
+    }
     let stored = match store.images() {
         Ok(stored) => stored,
         Err(error) => {
@@ -139,22 +183,16 @@ async fn list(paths: &Paths, store: &Store, engine: &Docker, json: bool) -> Exit
             return Exit::Failed;
         }
     };
-    let asked = match pins(paths, engine, references.clone()).await {
-        Ok(pins) => engine.images().await.map(|images| (pins, Some(images))),
+    let asked = match add_containers(&mut pins, paths, engine).await {
+        Ok(()) => engine.images().await.map(Some),
         Err(fault) => Err(fault),
     };
-    let (pins, images) = asked.unwrap_or_else(|fault| {
+    let images = asked.unwrap_or_else(|fault| {
         complain(format_args!(
             "the engine's images are not shown: {}",
             text(&fault)
         ));
-        (
-            Pins {
-                references,
-                ids: BTreeSet::new(),
-            },
-            None,
-        )
+        None
     });
     let rows = rows(&stored, images.as_deref(), &pins);
     if json {
@@ -204,7 +242,10 @@ fn rows(stored: &[StoredImage], images: Option<&[EngineImage]>, pins: &Pins) -> 
     let mut rows: BTreeMap<(String, String), Row> = BTreeMap::new();
     for image in stored {
         let id = image.id();
-        for reference in &image.references {
+        // A bundle's image has no name of its own until its release is tried.
+        let pinned = pins.names.get(&id).into_iter().flatten();
+        let names: BTreeSet<&String> = image.references.iter().chain(pinned).collect();
+        for reference in names {
             let row = Row {
                 reference: reference.clone(),
                 id: id.clone(),
@@ -250,16 +291,31 @@ async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
             return Exit::Invalid;
         }
     };
-    let pins = match pins(paths, engine, references).await {
-        Ok(pins) => pins,
-        Err(fault) => {
-            complain(format_args!(
-                "nobody can say what is in use, so nothing is removed: {}",
-                text(&fault)
-            ));
-            return Exit::Unreachable;
-        }
+    let mut pins = Pins {
+        references,
+        ..Pins::default()
     };
+    let unknown = match releases(paths) {
+        Ok(releases) => {
+            pins.add_releases(&releases);
+            let mut damaged = releases.into_iter().filter_map(Result::err);
+            damaged.next().map(|damaged| damaged.to_string())
+        }
+        Err(text) => Some(text),
+    };
+    if let Some(text) = unknown {
+        complain(format_args!(
+            "nobody can say what is in use, so nothing is removed: {text}"
+        ));
+        return Exit::Failed;
+    }
+    if let Err(fault) = add_containers(&mut pins, paths, engine).await {
+        complain(format_args!(
+            "nobody can say what is in use, so nothing is removed: {}",
+            text(&fault)
+        ));
+        return Exit::Unreachable;
+    }
     let stored = match store.images() {
         Ok(stored) => stored,
         Err(error) => {
@@ -268,6 +324,7 @@ async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
         }
     };
     let mut keep = pins.references.clone();
+    keep.extend(pins.ids.iter().cloned());
     for image in stored.iter().filter(|image| pins.ids.contains(&image.id())) {
         keep.extend(image.references.iter().cloned());
     }
@@ -282,7 +339,7 @@ async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
     for reference in &pruned.images {
         let id = stored
             .iter()
-            .find(|image| image.references.contains(reference))
+            .find(|image| image.references.contains(reference) || image.id() == *reference)
             .map(StoredImage::id);
         match in_engine(engine, reference, id.as_deref()).await {
             Ok(true) => print(format_args!(
@@ -316,7 +373,7 @@ async fn in_engine(engine: &Docker, reference: &str, id: Option<&str>) -> Result
     }
 }
 
-fn text(fault: &Fault) -> &str {
+pub(super) fn text(fault: &Fault) -> &str {
     match fault {
         Fault::NoAnswer(text)
         | Fault::NotFound(text)

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,24 +13,30 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::feed::{engine, node};
-use super::{block_on, complain, hint, note, patience, print, table};
+use super::{block_on, complain, hint, note, patience, print, release, table};
 use crate::core::api::Fault;
+use crate::core::update::{ReleaseId, Wish};
 use crate::exit::Exit;
 use crate::feed::Line;
 use crate::paths::Paths;
 use crate::systemd::BusAddress;
-use crate::systemd::client::Client;
+use crate::systemd::bus::ReleaseAsk;
+use crate::systemd::client::{Client, ClientError};
 
 const EXAMPLES: &str = "\
 Examples:
   monopod import gateway.tar.zst              docker save or OCI archive; plain, gzip or zstd
   monopod import /media/usb/layout            an OCI image layout folder
-  monopod import gateway-1.4.2.bundle         a signed bundle; its images go into the store only
+  monopod import gateway-1.4.2.bundle         a signed bundle: the daemon tries its release
   monopod import app.tar --as example/app:2   for an archive with one image and no full name
   docker save example/gateway:1 | monopod import -
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or no name, 3 node.toml is invalid, 4 refused: the store
-is as it was, 5 in the store, but the engine cannot be reached (the daemon feeds it later).";
+What a bundle brings waits in the store while the running release goes on. When it is tried is for [update]
+in node.toml to say; monopod release stage FILE keeps it waiting until monopod release activate. Without a
+daemon it lies ready: the next one finds it.
+Exit codes: 0 done, 1 failed, 2 wrong usage or no name, 3 node.toml is invalid, 4 refused (an archive or a
+bundle that does not hold, a downgrade): the store is as it was, 5 in the store, but the engine cannot be
+reached (the daemon feeds it later), or no daemon takes the release that is older than the last.";
 
 /// How long an import of the preload folder may go without reading or writing anything.
 const PRELOAD_IDLE: Duration = Duration::from_secs(600);
@@ -45,6 +51,9 @@ pub struct Import {
     /// Name for the archive's one image
     #[arg(long = "as", value_name = "REFERENCE")]
     reference: Option<String>,
+    /// Take a bundle though a newer one of the same key was accepted before; root only
+    #[arg(long, conflicts_with = "preload")]
+    allow_downgrade: bool,
     /// Import what is new in the preload folder; the daemon does this at its start
     #[arg(long, conflicts_with_all = ["source", "reference"])]
     preload: bool,
@@ -70,6 +79,7 @@ pub(super) struct Unpacked {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct UnpackedRelease {
+    pub id: ReleaseId,
     pub version: String,
     pub sequence: u64,
     /// The key that signed it.
@@ -110,16 +120,21 @@ pub fn run(paths: &Paths, arguments: &Import) -> Exit {
             return exit;
         }
     };
-    let unpacked = match unpack_by_helper(paths, arguments, node.store.max_image_size) {
+    let errand = Errand {
+        source: arguments.source.as_deref(),
+        reference: arguments.reference.as_deref(),
+        only_bundles: false,
+        allow_downgrade: arguments.allow_downgrade,
+    };
+    let unpacked = match unpack_by_helper(paths, &errand, node.store.max_image_size) {
         Ok(unpacked) => unpacked,
         Err(exit) => return exit,
     };
     if let Some(release) = &unpacked.release {
-        return block_on(async {
-            tell_daemon().await;
-            show_release(arguments, &unpacked, release);
-            Exit::Done
-        });
+        return take_release(arguments, &unpacked, release);
+    }
+    if arguments.allow_downgrade {
+        note("only a bundle has a sequence; --allow-downgrade means nothing here");
     }
     // What is wrong with the engine's address is told once, and not by each helper.
     if let Err((exit, text)) = engine(&node) {
@@ -178,15 +193,67 @@ async fn tell_daemon() {
     }
 }
 
-/// A bundle's images wait in the store: what runs is not touched.
-fn show_release(arguments: &Import, unpacked: &Unpacked, release: &UnpackedRelease) {
-    if arguments.json {
-        if let Ok(text) = serde_json::to_string(unpacked) {
+/// A bundle's images wait in the store: what runs is not touched. The daemon is told of the release.
+fn take_release(arguments: &Import, unpacked: &Unpacked, release: &UnpackedRelease) -> Exit {
+    let ask = ReleaseAsk::Offer {
+        id: release.id.clone(),
+        wish: Wish::Take,
+        downgrade: arguments.allow_downgrade,
+    };
+    block_on(async {
+        tell_daemon().await;
+        let (exit, next) = match release::put(&ask).await {
+            Ok(next) => (Exit::Done, Some(next)),
+            Err(ClientError::NoBus(..) | ClientError::NoDaemon) => {
+                (no_daemon(arguments, release), None)
+            }
+            Err(error) => (release::told(&error), None),
+        };
+        show_release(arguments.json, unpacked, release, next.as_deref());
+        exit
+    })
+}
+
+/// The release lies ready. Whether it may be older is for a daemon's ears only.
+fn no_daemon(arguments: &Import, release: &UnpackedRelease) -> Exit {
+    if !arguments.allow_downgrade {
+        note("no daemon runs; the next one finds the release");
+        return Exit::Done;
+    }
+    complain("no daemon runs that could be told that the release may be older than the last");
+    hint(format_args!(
+        "systemctl start monopod, then monopod release stage {} --allow-downgrade",
+        release.id
+    ));
+    Exit::Unreachable
+}
+
+/// What a bundle has brought, for `--json`.
+#[derive(Debug, Serialize)]
+struct ReleaseReport<'r> {
+    #[serde(flatten)]
+    unpacked: &'r Unpacked,
+    /// The daemon's word on what comes next; `null` if there is none.
+    next: Option<&'r str>,
+}
+
+/// Shows what a bundle has brought, and what becomes of it.
+pub(super) fn show_release(
+    json: bool,
+    unpacked: &Unpacked,
+    release: &UnpackedRelease,
+    next: Option<&str>,
+) {
+    if json {
+        if let Ok(text) = serde_json::to_string(&ReleaseReport { unpacked, next }) {
             print(text);
         }
         return;
     }
-    print(format_args!("{}, signed by {}", release.line, release.key));
+    print(format_args!(
+        "{}, signed by {}: {}",
+        release.line, release.key, release.id
+    ));
     for image in &unpacked.images {
         for reference in &image.references {
             let store = if image.known {
@@ -199,7 +266,9 @@ fn show_release(arguments: &Import, unpacked: &Unpacked, release: &UnpackedRelea
         }
     }
     show_added(unpacked);
-    note("only its images were taken, into the store; its workload file is not in force");
+    if let Some(next) = next {
+        print(next);
+    }
 }
 
 fn show(arguments: &Import, unpacked: &Unpacked, fed: &[(&str, Option<Sent>)]) {
@@ -262,9 +331,23 @@ fn show_added(unpacked: &Unpacked) {
     }
 }
 
-fn unpack_by_helper(
+/// What the shut-in process is to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Errand<'e> {
+    /// A file, a folder or `-`; `None` for the preload folder.
+    pub source: Option<&'e Path>,
+    /// The name for an archive's one image.
+    pub reference: Option<&'e str>,
+    /// Nothing but a bundle is taken.
+    pub only_bundles: bool,
+    /// A bundle may be older than what was accepted.
+    pub allow_downgrade: bool,
+}
+
+/// Has it read by the helper; what went wrong has been told.
+pub(super) fn unpack_by_helper(
     paths: &Paths,
-    arguments: &Import,
+    errand: &Errand<'_>,
     max_image_size: u64,
 ) -> Result<Unpacked, Exit> {
     let failed = |error: std::io::Error| {
@@ -276,17 +359,23 @@ fn unpack_by_helper(
     command
         .arg("--max-image-size")
         .arg(max_image_size.to_string());
-    if let Some(reference) = &arguments.reference {
+    if let Some(reference) = errand.reference {
         command.arg("--as").arg(reference);
     }
-    if let Some(source) = &arguments.source {
+    if errand.only_bundles {
+        command.arg("--bundle");
+    }
+    if errand.allow_downgrade {
+        command.arg("--allow-downgrade");
+    }
+    if let Some(source) = errand.source {
         command.arg("--").arg(source);
     }
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
     let mut text = String::new();
     if let Some(mut out) = child.stdout.take() {
         // Whoever types may take a pause; at the daemon's start nobody is there to end what hangs.
-        text = if arguments.preload {
+        text = if errand.source.is_none() {
             match patience::read_all(&child, &mut out, PRELOAD_IDLE) {
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
                     complain(format_args!(

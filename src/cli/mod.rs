@@ -21,12 +21,15 @@ mod logs;
 mod password;
 mod patience;
 mod progress;
+mod release;
 mod rescue;
 mod since;
 mod slice;
 mod status;
 mod table;
+mod tidy;
 mod unpack;
+mod volumes;
 mod when;
 
 /// Keeps one containerised workload alive on one node.
@@ -68,12 +71,14 @@ pub enum Verb {
     Reload(control::Reload),
     /// Restart one container, or all of them
     Restart(control::Restart),
-    /// Take an image archive into the store, and from there into the engine
+    /// Take an image archive or a bundle into the store, and have the daemon use it
     Import(import::Import),
     /// List the images of the store and the engine, or remove what is not in use
     Images(images::Images),
     /// Make, look at, verify and sign bundles: releases in one file
     Bundle(bundle::Bundle),
+    /// List the releases on this node, put one in force, or go back
+    Release(release::Release),
     /// Look at the machine around the workload, and say what will hurt
     Doctor(doctor::Doctor),
     /// Supervise the workload; this is what the systemd unit runs
@@ -87,6 +92,12 @@ pub enum Verb {
     /// Restart the engine or the node if the daemon asks and node.toml allows; runs as root
     #[command(hide = true)]
     Rescue,
+    /// Remove the releases that nobody needs any more; the daemon's helper
+    #[command(hide = true)]
+    Tidy(tidy::Tidy),
+    /// Copy volumes before an update and put them back if the daemon asks; runs as root
+    #[command(hide = true)]
+    Volumes(volumes::Volumes),
     /// Put the limits of node.toml on monopod.slice; runs as root
     #[command(hide = true)]
     Slice,
@@ -107,11 +118,14 @@ pub fn run(args: Args) -> Exit {
         Verb::Import(import) => import::run(&paths, &import),
         Verb::Images(images) => images::run(&paths, &images),
         Verb::Bundle(bundle) => bundle::run(&paths, &bundle),
+        Verb::Release(release) => release::run(&paths, &release),
         Verb::Doctor(doctor) => doctor::run(&paths, &doctor),
         Verb::Daemon(daemon) => crate::daemon::run(&paths, daemon.verbose),
         Verb::Feed(feed) => feed::run(&paths, &feed),
         Verb::Unpack(unpack) => unpack::run(&paths, &unpack),
+        Verb::Tidy(tidy) => tidy::run(&paths, &tidy),
         Verb::Rescue => rescue::run(&paths),
+        Verb::Volumes(volumes) => volumes::run(&paths, &volumes),
         Verb::Slice => slice::run(&paths),
     }
 }

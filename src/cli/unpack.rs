@@ -3,6 +3,7 @@
 //! It has given up every way to reach the engine, the network and the files of others before it
 //! reads the first byte of what a stranger wrote.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, stdin};
 use std::path::{Path, PathBuf};
@@ -14,10 +15,12 @@ use super::import::{Unpacked, UnpackedImage, UnpackedRelease};
 use super::progress::Bar;
 use super::{complain, hint, print, table};
 use crate::bundle::{Machine, TakeOptions, Trust, is_bundle, take};
+use crate::daemon;
 use crate::exit::Exit;
 use crate::image::{ImportError, ImportOptions, Imported, Source, Store, import, preload};
 use crate::owner::{self, Keep};
 use crate::paths::Paths;
+use crate::release::Releases;
 use crate::sandbox;
 
 /// Arguments of `monopod unpack`.
@@ -28,6 +31,12 @@ pub struct Unpack {
     reference: Option<String>,
     #[arg(long)]
     max_image_size: u64,
+    /// Nothing but a bundle is taken.
+    #[arg(long)]
+    bundle: bool,
+    /// One may be older than what was accepted.
+    #[arg(long)]
+    allow_downgrade: bool,
 }
 
 /// Reads what there is into the store.
@@ -36,6 +45,11 @@ pub fn run(paths: &Paths, arguments: &Unpack) -> Exit {
     // neither at them nor at what the machine says of itself.
     let trust = Trust::of_folder(&paths.keys());
     let machine = Machine::here(paths);
+    let accepted = if arguments.allow_downgrade {
+        BTreeMap::new()
+    } else {
+        accepted(paths)
+    };
     // What the preload folder holds has to be readable by the daemon as well.
     let named = arguments
         .source
@@ -61,6 +75,11 @@ pub fn run(paths: &Paths, arguments: &Unpack) -> Exit {
             return Exit::Failed;
         }
     };
+    let releases = Releases::new(paths);
+    if let Err(error) = releases.prepare() {
+        complain(error);
+        return Exit::Failed;
+    }
     let preload = paths.preload();
     let archive = match arguments.source.as_deref() {
         None => Some(preload.as_path()),
@@ -74,11 +93,14 @@ pub fn run(paths: &Paths, arguments: &Unpack) -> Exit {
     };
     let door = Door {
         store: &store,
+        releases,
         trust,
         machine,
+        accepted,
         options,
+        only_bundles: arguments.bundle,
     };
-    if let Err(text) = sandbox::enter(&paths.store(), archive) {
+    if let Err(text) = sandbox::enter(&[&paths.store(), &paths.releases()], archive) {
         complain(format_args!("archives are not read without it: {text}"));
         return Exit::Failed;
     }
@@ -101,6 +123,14 @@ pub fn run(paths: &Paths, arguments: &Unpack) -> Exit {
     }
 }
 
+/// What the node has accepted so far. Where that cannot be known, the daemon compares, which does so in any case.
+fn accepted(paths: &Paths) -> BTreeMap<String, u64> {
+    match daemon::peek(paths) {
+        Ok(Some(durable)) => durable.book.sequences,
+        Ok(None) | Err(_) => BTreeMap::new(),
+    }
+}
+
 /// A file; what is none, or cannot be opened, is looked at later, by who reads it.
 fn open_file(path: &Path) -> Option<File> {
     let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
@@ -110,10 +140,14 @@ fn open_file(path: &Path) -> Option<File> {
 /// What comes in by hand, and what it is judged by.
 struct Door<'d> {
     store: &'d Store,
-    /// Of no matter to an archive.
+    options: ImportOptions,
+    only_bundles: bool,
+    // What follows is of no matter to an archive.
+    releases: Releases,
     trust: io::Result<Trust>,
     machine: Machine,
-    options: ImportOptions,
+    /// The highest accepted sequence of each key.
+    accepted: BTreeMap<String, u64>,
 }
 
 type Judged = Result<Unpacked, (Exit, String)>;
@@ -131,7 +165,7 @@ impl Door<'_> {
             let meta = file.metadata();
             meta.is_ok_and(|meta| !meta.is_dir())
         }) else {
-            return self.archive(Source::Path(source));
+            return self.archive(source, Source::Path(source));
         };
         if file.metadata().is_ok_and(|meta| meta.is_file()) {
             return match start(&mut file) {
@@ -139,7 +173,7 @@ impl Door<'_> {
                     self.bundle(source, &mut BufReader::new(start.chain(file)))
                 }
                 // Of any other, or one that cannot be read, the importer says what it is.
-                Ok(_) | Err(_) => self.archive(Source::Path(source)),
+                Ok(_) | Err(_) => self.archive(source, Source::Path(source)),
             };
         }
         self.stream(source, &mut file)
@@ -156,13 +190,21 @@ impl Door<'_> {
         if bundle {
             return self.bundle(name, &mut BufReader::new(reader));
         }
-        self.archive(Source::Stream {
-            name: &name.to_string_lossy(),
-            reader: &mut reader,
-        })
+        self.archive(
+            name,
+            Source::Stream {
+                name: &name.to_string_lossy(),
+                reader: &mut reader,
+            },
+        )
     }
 
-    fn archive(&self, source: Source<'_>) -> Judged {
+    fn archive(&self, name: &Path, source: Source<'_>) -> Judged {
+        // Of what cannot be read at all, the importer says so.
+        if self.only_bundles && name.try_exists().unwrap_or(true) {
+            let text = format!("refused {}: it is no bundle", name.display());
+            return Err((Exit::Refused, text));
+        }
         let mut bar = Bar::new();
         let imported = import(self.store, source, &self.options, &mut |progress| {
             bar.show(progress);
@@ -193,7 +235,8 @@ impl Door<'_> {
         let options = TakeOptions {
             machine: self.machine.clone(),
             max_image_size: self.options.max_image_size,
-            bind: true,
+            accepted: self.accepted.clone(),
+            bind: false,
         };
         let mut bar = Bar::new();
         let taken = take(reader, self.store, trust, &options, &mut |progress| {
@@ -201,8 +244,13 @@ impl Door<'_> {
         });
         drop(bar);
         let taken = taken.map_err(|error| told(name, &error))?;
+        let release = self
+            .releases
+            .add_bundle(&taken)
+            .map_err(|error| (Exit::Failed, error.to_string()))?;
         let mut unpacked = Unpacked {
             release: Some(UnpackedRelease {
+                id: release.id,
                 version: taken.manifest.release.clone(),
                 sequence: taken.manifest.sequence,
                 key: taken.key.to_string(),
@@ -211,6 +259,14 @@ impl Door<'_> {
             ..Unpacked::default()
         };
         unpacked.add(taken.imported);
+        // In the store they have no names: these are the release's own.
+        for image in &mut unpacked.images {
+            let named = taken.images.iter();
+            image.references = named
+                .filter(|(_, id)| id.to_string() == image.id)
+                .map(|(name, _)| name.clone())
+                .collect();
+        }
         Ok(unpacked)
     }
 }

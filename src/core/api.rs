@@ -3,14 +3,17 @@
 //! Every type here is plain data. The shell turns an [`Action`] into a deed and
 //! a deed's end into an [`Event`]; it decides nothing on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::ledger::{Durable, Volatile};
-use crate::spec::types::{Condition, Escalation, Health, Healthcheck, Ready, Role};
+use crate::core::ledger::{Entry, Part, Volatile};
+use crate::core::update::ReleaseId;
+use crate::spec::types::{
+    Activation, Condition, Escalation, Health, Healthcheck, Ready, Role, Trial,
+};
 
 /// Names one call of the engine, so that a late answer is known for what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,6 +183,8 @@ pub enum AppNote {
     Sick,
     /// STATUS=...
     Status(String),
+    /// `X_MONOPOD_BUSY=1`: this is no moment for an update; `X_MONOPOD_BUSY=0`: it is one again.
+    Busy(bool),
 }
 
 /// Something happened.
@@ -216,8 +221,8 @@ pub enum Event {
     },
     /// An app spoke on its notify socket.
     App(Role, AppNote),
-    /// The durable ledger is on disk, or could not be written.
-    Persisted(Result<(), String>),
+    /// A part of the durable ledger is on disk, or could not be written.
+    Persisted(Part, Result<(), String>),
     /// The store has changed: images that were missing may be there.
     StoreChanged,
     /// The preload folder has been gone through.
@@ -234,6 +239,20 @@ pub enum Event {
     ReloadRefused(String),
     /// What came of [`Action::Rescue`]: somebody has taken the request, or nobody has, for this reason.
     Rescued(Rescue, Result<(), String>),
+    /// A release that is being staged still moves.
+    StageMoved(ReleaseId),
+    /// What came of [`Action::Stage`].
+    Staged(ReleaseId, Result<Staged, NotNow>),
+    /// What [`Action::LookAtGates`] has found.
+    Gates(Gates),
+    /// What came of [`Action::Hook`].
+    Hooked(ReleaseId, Result<(), NotNow>),
+    /// What came of [`Action::Snapshot`].
+    Snapshotted(ReleaseId, Result<(), String>),
+    /// What came of [`Action::Restore`].
+    Restored(ReleaseId, Result<(), String>),
+    /// What came of [`Action::Load`].
+    Loaded(ReleaseId, Result<Vec<Desired>, String>),
     /// Root asks for a restart of one container, or of all.
     Restart(Option<Role>),
     /// The daemon is to end.
@@ -241,12 +260,47 @@ pub enum Event {
 }
 
 /// What of `node.toml` can change while the daemon runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// The ladder's budgets and delays.
     pub escalation: Escalation,
     /// What READY=1 waits for.
     pub ready: Ready,
+    /// How a release proves itself.
+    pub trial: Trial,
+    /// Whether a staged release is activated by itself.
+    pub activation: Activation,
+}
+
+/// A release that can be tried at any moment: its files are good, and the engine has its images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// What should run.
+    pub desired: Vec<Desired>,
+    /// Volumes are to be copied before it is tried.
+    pub volumes: bool,
+    /// It has a hook that is to be asked before the switch.
+    pub hook: bool,
+}
+
+/// Why something about a release cannot be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotNow {
+    /// It may be possible later.
+    Later(String),
+    /// It never will be.
+    Never(String),
+}
+
+/// What may stand between a staged release and its switch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gates {
+    /// The window is closed, and opens after this time; `None` while it is open.
+    pub window: Option<Duration>,
+    /// The owner's hold file exists.
+    pub hold_file: bool,
+    /// The workload's lock file exists.
+    pub lock_file: bool,
 }
 
 /// What the daemon has no right to do itself, and asks a privileged unit for.
@@ -296,12 +350,29 @@ pub enum Action {
         /// Its init process.
         pid: u32,
     },
-    /// Write the durable ledger, then report [`Event::Persisted`].
-    Persist(Durable),
+    /// Write this part of the durable ledger, then report [`Event::Persisted`]. Writes keep their order.
+    Persist(Entry),
     /// Write the volatile ledger; its loss is harmless.
     Record(Volatile),
     /// Ask for this, and report [`Event::Rescued`] within 30 s. The sentence says why.
     Rescue(Rescue, String),
+    /// Check a release's files, give the engine its images, sync them to disk; touch nothing that runs.
+    /// Report [`Event::StageMoved`] on the way and [`Event::Staged`] at the end.
+    Stage(ReleaseId),
+    /// See what stands between a staged release and its switch, and report [`Event::Gates`].
+    LookAtGates,
+    /// Run a release's hook, for 5 min at most, and report [`Event::Hooked`].
+    Hook(ReleaseId),
+    /// Copy the volumes before this release is tried, and report [`Event::Snapshotted`].
+    Snapshot(ReleaseId),
+    /// Put the volumes back as they were before this release, and report [`Event::Restored`].
+    Restore(ReleaseId),
+    /// Read a release's files and report [`Event::Loaded`].
+    Load(ReleaseId),
+    /// From now on containers are made as this release says, which has been staged or loaded.
+    Enforce(ReleaseId),
+    /// Remove every other release, its images and its copies of volumes.
+    Tidy(BTreeSet<ReleaseId>),
     /// Tell systemd.
     Notify(Notify),
     /// Tell people: the journal.
@@ -383,6 +454,20 @@ pub enum ReportKind {
     LedgerFailed,
     /// New files are in force.
     Reloaded,
+    /// A release is there and can be tried.
+    ReleaseStaged,
+    /// A release cannot be staged yet.
+    ReleaseDelayed,
+    /// A release is refused, or has failed: it is not taken again by itself.
+    ReleaseRejected,
+    /// A release runs on trial.
+    TrialBegun,
+    /// A release has proved itself.
+    Committed,
+    /// A release has failed its trial; the one before runs again.
+    RolledBack,
+    /// No release before can be used; the last one tried stays.
+    GivenUp,
     /// A restart was asked for.
     RestartAsked,
     /// The daemon ends.

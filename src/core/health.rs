@@ -234,6 +234,8 @@ impl Tracker {
                 self.become_(Verdict::Unhealthy, now);
             }
             AppNote::Status(text) => self.said = Some(text.clone()),
+            // It says nothing of its health.
+            AppNote::Busy(_) => {}
         }
     }
 

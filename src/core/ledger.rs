@@ -10,35 +10,114 @@
 //! The first names the format's version and the SHA-256 of the second, newline included. It is the
 //! lowest version that can say what is said, so that an older program can be gone back to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::core::reboots::Reboots;
 use crate::core::time::Time;
+use crate::core::update::Book;
 use crate::spec::types::Role;
 
 /// The highest version that this program writes. A higher one is refused, never guessed at.
 ///
-/// Since version 2 there are reboots.
-pub const VERSION: u32 = 2;
+/// Since version 2 there are reboots, since version 3 releases.
+pub const VERSION: u32 = 3;
 
 const MAGIC: &str = "monopod-ledger";
 
 /// What must survive a reboot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Durable {
-    /// How often the watchdog has been withheld since the workload was last stable.
-    pub withheld: u32,
-    /// The reboots that were asked for, as long as they count.
-    #[serde(default, skip_serializing_if = "Reboots::is_empty")]
-    pub reboots: Reboots,
+    /// The ladder's budgets.
+    pub budgets: Budgets,
+    /// The releases.
+    pub book: Book,
+}
+
+/// A part of the durable ledger. Each has one writer, and is written whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The ladder's.
+    Budgets(Budgets),
+    /// The releases'.
+    Book(Box<Book>),
+}
+
+/// Names an [`Entry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The ladder's.
+    Budgets,
+    /// The releases'.
+    Book,
+}
+
+impl Entry {
+    /// Which part it is.
+    pub fn part(&self) -> Part {
+        match self {
+            Self::Budgets(_) => Part::Budgets,
+            Self::Book(_) => Part::Book,
+        }
+    }
 }
 
 impl Durable {
-    /// Every budget is spent. It stands for a ledger that nobody can read any more.
+    /// It stands for a ledger that nobody can read any more: every budget counts as spent, since nobody
+    /// knows how much of it was, and no release is known.
+    pub fn unreadable() -> Self {
+        Self {
+            budgets: Budgets::spent(),
+            book: Book::default(),
+        }
+    }
+
+    /// The whole with this part as it is now.
+    #[must_use]
+    pub fn with(mut self, entry: Entry) -> Self {
+        match entry {
+            Entry::Budgets(budgets) => self.budgets = budgets,
+            Entry::Book(book) => self.book = *book,
+        }
+        self
+    }
+}
+
+/// The ladder's part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Budgets {
+    /// How often the watchdog has been withheld since the workload was last stable.
+    pub withheld: u32,
+    /// The reboots that were asked for, as long as they count.
+    pub reboots: Reboots,
+}
+
+/// The ledger's second line.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    withheld: u32,
+    #[serde(default, skip_serializing_if = "Reboots::is_empty")]
+    reboots: Reboots,
+    #[serde(default, skip_serializing_if = "Book::is_empty")]
+    releases: Book,
+}
+
+impl Body {
+    /// The lowest version that can say it.
+    fn version(&self) -> u32 {
+        match (self.releases.is_empty(), self.reboots.is_empty()) {
+            (false, _) => VERSION,
+            (true, false) => 2,
+            (true, true) => 1,
+        }
+    }
+}
+
+impl Budgets {
+    /// Every budget is spent.
     pub fn spent() -> Self {
         Self {
             withheld: u32::MAX,
@@ -57,6 +136,12 @@ pub struct Volatile {
     /// What the engine's rung has used.
     #[serde(default)]
     pub engine: EngineRecord,
+    /// The daemon that wrote this was told to end, and did.
+    #[serde(default)]
+    pub orderly: bool,
+    /// The containers whose apps have said that this is no moment for an update.
+    #[serde(default)]
+    pub locks: BTreeSet<Role>,
 }
 
 /// The restarts of the engine's unit.
@@ -116,12 +201,13 @@ pub enum LedgerError {
 /// The ledger's text.
 pub fn encode(durable: &Durable) -> String {
     // Numbers and strings always become JSON.
-    let body = serde_json::to_string(durable).unwrap_or_default() + "\n";
-    let version = if durable.reboots.is_empty() {
-        1
-    } else {
-        VERSION
+    let content = Body {
+        withheld: durable.budgets.withheld,
+        reboots: durable.budgets.reboots.clone(),
+        releases: durable.book.clone(),
     };
+    let body = serde_json::to_string(&content).unwrap_or_default() + "\n";
+    let version = content.version();
     format!("{MAGIC} {version} {}\n{body}", checksum(&body))
 }
 
@@ -150,7 +236,20 @@ pub fn decode(text: &str) -> Result<Durable, LedgerError> {
     if words.next() != Some(checksum(body).as_str()) || words.next().is_some() {
         return Err(LedgerError::Damaged("wrong checksum"));
     }
-    serde_json::from_str(body).map_err(|_| LedgerError::Damaged("unknown content"))
+    let content: Body =
+        serde_json::from_str(body).map_err(|_| LedgerError::Damaged("unknown content"))?;
+    if found < content.version() {
+        return Err(LedgerError::Damaged(
+            "another version than its content is of",
+        ));
+    }
+    Ok(Durable {
+        budgets: Budgets {
+            withheld: content.withheld,
+            reboots: content.reboots,
+        },
+        book: content.releases,
+    })
 }
 
 fn checksum(body: &str) -> String {
@@ -170,6 +269,24 @@ mod tests {
 
     use super::*;
 
+    fn a_book() -> Book {
+        Book {
+            held: true,
+            ..Book::default()
+        }
+    }
+
+    #[test]
+    fn releases_are_of_a_version_of_their_own() {
+        let durable = Durable {
+            budgets: Budgets::default(),
+            book: a_book(),
+        };
+        let text = encode(&durable);
+        assert!(text.starts_with("monopod-ledger 3 "), "{text}");
+        assert_eq!(decode(&text), Ok(durable));
+    }
+
     #[test]
     fn what_was_written_is_read() {
         let once = Reboots::default().one_more("a-boot", Time(Duration::from_secs(60)));
@@ -179,7 +296,10 @@ mod tests {
             (7, once, 2),
             (u32::MAX, Reboots::all_spent(), 2),
         ] {
-            let durable = Durable { withheld, reboots };
+            let durable = Durable {
+                budgets: Budgets { withheld, reboots },
+                book: Book::default(),
+            };
             let text = encode(&durable);
             assert!(text.starts_with(&format!("monopod-ledger {version} ")));
             assert_eq!(decode(&text), Ok(durable));
@@ -189,8 +309,11 @@ mod tests {
     #[test]
     fn every_prefix_and_every_flipped_bit_is_noticed() {
         let whole = encode(&Durable {
-            withheld: 2,
-            reboots: Reboots::default().one_more("a-boot", Time::default()),
+            budgets: Budgets {
+                withheld: 2,
+                reboots: Reboots::default().one_more("a-boot", Time::default()),
+            },
+            book: a_book(),
         });
         for cut in 0..whole.len() {
             assert!(decode(&whole[..cut]).is_err(), "cut at {cut}");
@@ -209,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_newer_one_is_refused_by_name() {
-        let newer = encode(&Durable::default()).replacen("ledger 1", "ledger 3", 1);
-        assert_eq!(decode(&newer), Err(LedgerError::Newer { found: 3 }));
+        let newer = encode(&Durable::default()).replacen("ledger 1", "ledger 4", 1);
+        assert_eq!(decode(&newer), Err(LedgerError::Newer { found: 4 }));
     }
 }

@@ -1,7 +1,6 @@
 //! The decisions. Pure: no files, no sockets, no clock, no environment.
 //!
-//! [`supervisor::Supervisor`] is the whole of it from outside: events go in, actions come out,
-//! and [`api`] has both.
+//! [`node::Node`] is the whole of it from outside: events go in, actions come out, and [`api`] has both.
 
 pub mod api;
 pub mod backoff;
@@ -9,7 +8,9 @@ mod container;
 pub mod health;
 pub mod ladder;
 pub mod ledger;
+pub mod node;
 pub mod reboots;
 mod sight;
 pub mod supervisor;
 pub mod time;
+pub mod update;

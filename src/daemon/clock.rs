@@ -82,6 +82,13 @@ fn made_up(path: &Path) -> std::io::Result<String> {
     Ok(id)
 }
 
+/// Seconds since 1970, as far as this node knows. Only windows of people's calendars ask for it.
+pub fn unix() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    // A clock before 1970 is as good as one at 1970: nobody has set it.
+    i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
+}
+
 /// A moment since boot as people write it, in UTC: `2026-11-22T15:04:05Z`.
 pub fn wall(time: Time) -> String {
     let ago = now() - time;
@@ -95,7 +102,7 @@ pub fn wall(time: Time) -> String {
 
 /// Seconds since 1970 as RFC 3339. The days are counted as in Howard Hinnant's `civil_from_days`
 /// (<https://howardhinnant.github.io/date_algorithms.html>).
-fn rfc3339(seconds: u64) -> String {
+pub fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;
     let era = shifted / 146_097;

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::warn;
 
-use super::{files, ledger, rescue};
+use super::in_force::InForce;
+use super::{files, ledger, rescue, staging};
 use crate::core::api::{Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState};
+use crate::core::ledger::{Durable, Entry};
+use crate::core::update::ReleaseId;
 use crate::engine::{Docker, Engine, Identity};
 use crate::feed;
 use crate::image::Store;
@@ -24,7 +27,7 @@ use crate::pidfd;
 use crate::probe::notify::AppSocket;
 use crate::probe::{self, ProbeTarget};
 use crate::spec::spec_hash;
-use crate::spec::types::{Container, Role, Workload};
+use crate::spec::types::{Container, Role, UpdatePolicy};
 
 /// Where the host's journal listens.
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -37,22 +40,30 @@ const BREATH: Duration = Duration::from_millis(20);
 
 /// The daemon's hands.
 pub struct Deeds {
-    shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared>,
     calls: Rc<RefCell<BTreeMap<OpId, AbortHandle>>>,
     apps: BTreeMap<Role, AbortHandle>,
+    writer: UnboundedSender<Entry>,
 }
 
-struct Shared {
-    paths: Paths,
-    engine: Docker,
-    workload: RefCell<Rc<Workload>>,
+pub(super) struct Shared {
+    pub(super) paths: Paths,
+    pub(super) engine: Docker,
+    /// What containers are made by.
+    pub(super) in_force: RefCell<Rc<InForce>>,
+    /// The releases that were staged or loaded last, until one of them is in force.
+    pub(super) ready: RefCell<Vec<Rc<InForce>>>,
+    /// The release before which volumes were copied, until the copies are removed.
+    pub(super) copied: RefCell<Option<ReleaseId>>,
+    /// When updates may be.
+    pub(super) policy: RefCell<UpdatePolicy>,
     events: UnboundedSender<Event>,
     /// What apps said while the engine was starting their containers.
     early: RefCell<BTreeMap<Role, Vec<AppNote>>>,
 }
 
 impl Shared {
-    fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: Event) {
         // The loop is gone only when the daemon ends.
         let _ = self.events.send(event);
     }
@@ -73,9 +84,13 @@ impl Shared {
         self.paths.root().display().to_string()
     }
 
+    pub(super) fn in_force(&self) -> Rc<InForce> {
+        Rc::clone(&self.in_force.borrow())
+    }
+
     fn container(&self, role: &Role) -> Result<Container, Fault> {
-        let workload = Rc::clone(&self.workload.borrow());
-        workload
+        self.in_force()
+            .workload
             .containers
             .iter()
             .find(|container| container.name == *role)
@@ -114,39 +129,55 @@ impl Deeds {
     pub fn new(
         paths: Paths,
         engine: Docker,
-        workload: Rc<Workload>,
+        in_force: Rc<InForce>,
+        policy: UpdatePolicy,
+        durable: Durable,
         events: UnboundedSender<Event>,
     ) -> Self {
+        let shared = Rc::new(Shared {
+            paths,
+            engine,
+            in_force: RefCell::new(in_force),
+            ready: RefCell::default(),
+            copied: RefCell::new(
+                durable
+                    .book
+                    .trial
+                    .as_ref()
+                    .map(|trial| trial.release.clone()),
+            ),
+            policy: RefCell::new(policy),
+            events,
+            early: RefCell::default(),
+        });
+        let (writer, entries) = mpsc::unbounded_channel();
+        spawn_local(write(Rc::clone(&shared), durable, entries));
         let mut deeds = Self {
-            shared: Rc::new(Shared {
-                paths,
-                engine,
-                workload: RefCell::new(workload),
-                events,
-                early: RefCell::default(),
-            }),
+            shared,
             calls: Rc::default(),
             apps: BTreeMap::new(),
+            writer,
         };
         deeds.listen();
         deeds
     }
 
-    /// The workload in force.
-    pub fn workload(&self) -> Rc<Workload> {
-        Rc::clone(&self.shared.workload.borrow())
+    /// What containers are made by.
+    pub fn in_force(&self) -> Rc<InForce> {
+        self.shared.in_force()
     }
 
-    /// Puts another workload in force.
-    pub fn change(&mut self, workload: Rc<Workload>) {
-        *self.shared.workload.borrow_mut() = workload;
+    /// From now on containers are made as this says.
+    pub fn change(&mut self, in_force: Rc<InForce>) {
+        *self.shared.in_force.borrow_mut() = in_force;
         self.listen();
     }
 
     /// Listens to the apps that speak for themselves.
     fn listen(&mut self) {
-        let workload = self.workload();
-        let speaking: Vec<&Container> = workload
+        let in_force = self.in_force();
+        let speaking: Vec<&Container> = in_force
+            .workload
             .containers
             .iter()
             .filter(|container| files::speaks(container))
@@ -259,17 +290,9 @@ impl Deeds {
             Action::Watch { role, id, pid } => {
                 spawn_local(watch(shared, role, id, pid));
             }
-            Action::Persist(durable) => {
-                spawn_local(async move {
-                    let paths = shared.paths.clone();
-                    let written =
-                        tokio::task::spawn_blocking(move || ledger::write(&paths, &durable)).await;
-                    let result = match written {
-                        Ok(result) => result.map_err(|error| error.to_string()),
-                        Err(error) => Err(error.to_string()),
-                    };
-                    shared.tell(Event::Persisted(result));
-                });
+            Action::Persist(entry) => {
+                // The writer ends with the daemon only.
+                let _ = self.writer.send(entry);
             }
             Action::Rescue(what, why) => {
                 spawn_local(async move {
@@ -277,13 +300,32 @@ impl Deeds {
                     shared.tell(Event::Rescued(what, result));
                 });
             }
-            Action::Record(_) | Action::Notify(_) | Action::Report(_) | Action::Exit => {}
+            action => self.start_for_update(action),
         }
     }
 }
 
+/// Writes the durable ledger, one entry after the other. An entry that could not be written is in no later
+/// write either: whoever wants it asks again.
+async fn write(shared: Rc<Shared>, mut durable: Durable, mut entries: UnboundedReceiver<Entry>) {
+    while let Some(entry) = entries.recv().await {
+        let part = entry.part();
+        let new = durable.clone().with(entry);
+        let (paths, content) = (shared.paths.clone(), new.clone());
+        let written = tokio::task::spawn_blocking(move || ledger::write(&paths, &content)).await;
+        let result = match written {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if result.is_ok() {
+            durable = new;
+        }
+        shared.tell(Event::Persisted(part, result));
+    }
+}
+
 /// A process of this program, which ends with the daemon.
-fn helper(paths: &Paths, words: &[&str]) -> Command {
+pub(super) fn helper(paths: &Paths, words: &[&str]) -> Command {
     // Not by its path: an update may have put another version there under a running daemon.
     let mut command = Command::new("/proc/self/exe");
     command
@@ -313,7 +355,7 @@ async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
         Call::Create { role } => {
             let container = shared.container(&role)?;
             let mounts = files::write(&shared.paths, &container).map_err(Fault::Refused)?;
-            let workload = shared.workload.borrow().name.clone();
+            let workload = shared.in_force().workload.name.clone();
             let identity = Identity {
                 node: shared.node(),
                 hash: spec_hash(&container, &workload),
@@ -340,39 +382,51 @@ async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
     }
 }
 
-/// Makes sure that the engine has a container's image, and returns its ID.
+/// Makes sure that the engine has a container's image under its name, and returns its ID.
 async fn image(shared: &Shared, op: OpId, role: &Role) -> Result<String, Fault> {
-    let reference = shared.container(role)?.image;
+    let container = shared.container(role)?;
+    let in_force = shared.in_force();
+    let (reference, pinned) = (&container.image, in_force.image(&container));
     let store = shared.paths.store();
     let stored = if store.exists() {
         Store::open(&store)
-            .and_then(|store| store.resolve(&reference))
+            .and_then(|store| store.resolve(pinned.unwrap_or(reference)))
             .map_err(|error| Fault::Refused(error.to_string()))?
     } else {
         None
     };
+    let named = shared.engine.image(reference).await?;
+    let missing = || Fault::ImageMissing(staging::missing(reference));
     let Some(stored) = stored else {
-        let found = shared.engine.image(&reference).await?;
-        return found.map(|image| image.id).ok_or_else(|| {
-            Fault::ImageMissing(format!(
-                "image {reference} is neither in the store nor in the engine; import it: monopod import ARCHIVE"
-            ))
-        });
+        return match (pinned, named) {
+            (None, Some(image)) => Ok(image.id),
+            (Some(id), Some(image)) if image.id == id => Ok(image.id),
+            (None, None) => Err(missing()),
+            (Some(id), _) => {
+                // Another image has its name by now; it may still be there without one.
+                let image = shared.engine.image(id).await?.ok_or_else(missing)?;
+                shared.engine.tag(&image.id, reference).await?;
+                Ok(image.id)
+            }
+        };
     };
-    if let Some(image) = shared.engine.image(&reference).await?
-        && image.id == stored.id()
-    {
-        return Ok(image.id);
+    let id = stored.id();
+    if named.is_none_or(|image| image.id != id) {
+        // Reading layers and packing the stream leaves memory behind: a process of its own takes it along.
+        feed_by_helper(shared, reference, &id, || shared.tell(Event::Progress(op))).await?;
     }
-    // Reading layers and packing the stream leaves memory behind: a process of its own takes it along.
-    feed_by_helper(shared, op, &reference).await?;
-    Ok(stored.id())
+    Ok(id)
 }
 
-async fn feed_by_helper(shared: &Shared, op: OpId, reference: &str) -> Result<(), Fault> {
+pub(super) async fn feed_by_helper(
+    shared: &Shared,
+    reference: &str,
+    id: &str,
+    moved: impl Fn(),
+) -> Result<(), Fault> {
     let failed =
         |error: std::io::Error| Fault::Refused(format!("cannot run the helper process: {error}"));
-    let mut child = helper(&shared.paths, &["feed", reference])
+    let mut child = helper(&shared.paths, &["feed", reference, "--id", id])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -386,7 +440,7 @@ async fn feed_by_helper(shared: &Shared, op: OpId, reference: &str) -> Result<()
     let mut said = None;
     while let Some(line) = lines.next_line().await.map_err(failed)? {
         match serde_json::from_str(&line) {
-            Ok(feed::Line::Moved) => shared.tell(Event::Progress(op)),
+            Ok(feed::Line::Moved) => moved(),
             Ok(feed::Line::Done { .. }) => said = Some(Ok(())),
             Ok(feed::Line::Failed(fault)) => said = Some(Err(fault)),
             Err(error) => warn!("the helper process says {line:?}: {error}"),

@@ -59,6 +59,16 @@ pub fn read(paths: &Paths) -> Result<Durable, (Exit, String)> {
     }
 }
 
+/// Looks at the durable ledger and changes nothing; `None` where none has been written yet.
+///
+/// # Errors
+///
+/// A sentence for people: it cannot be read, or is damaged (the next daemon puts it aside).
+pub fn peek(paths: &Paths) -> Result<Option<Durable>, String> {
+    let path = paths.ledger();
+    one(&path).map_err(|error| format!("cannot read the ledger {}: {error}", path.display()))
+}
+
 /// What counts where there is no ledger to be read: the one before it, or that every budget is spent.
 fn in_its_place(paths: &Paths) -> Durable {
     let durable = if let Ok(Some(durable)) = one(&old(&paths.ledger())) {
@@ -66,7 +76,7 @@ fn in_its_place(paths: &Paths) -> Durable {
         durable
     } else {
         warn!("the budgets that it held count as spent until the workload has been stable");
-        Durable::spent()
+        Durable::unreadable()
     };
     if let Err(error) = write(paths, &durable) {
         // It counts for this daemon, and what is there leads the next one here again.
@@ -158,10 +168,14 @@ fn one(path: &Path) -> Result<Option<Durable>, ReadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ledger::Budgets;
 
     fn withheld(count: u32) -> Durable {
         Durable {
-            withheld: count,
+            budgets: Budgets {
+                withheld: count,
+                ..Budgets::default()
+            },
             ..Durable::default()
         }
     }
@@ -170,11 +184,14 @@ mod tests {
     fn a_damaged_ledger_is_put_aside_and_the_one_before_counts() {
         let folder = tempfile::tempdir().expect("a folder");
         let paths = Paths::new(folder.path());
+        assert_eq!(peek(&paths), Ok(None));
         assert_eq!(read(&paths), Ok(withheld(0)));
         write(&paths, &withheld(1)).expect("written");
         write(&paths, &withheld(2)).expect("written");
         assert_eq!(read(&paths), Ok(withheld(2)));
+        assert_eq!(peek(&paths), Ok(Some(withheld(2))));
         fs::write(paths.ledger(), "monopod-led").expect("torn");
+        assert!(peek(&paths).is_err() && paths.ledger().exists());
         // The second one reads what the first one made of it.
         for reader in ["first", "second"] {
             assert_eq!(read(&paths), Ok(withheld(1)), "{reader}");
@@ -190,7 +207,7 @@ mod tests {
         write(&paths, &withheld(1)).expect("written");
         fs::write(paths.ledger(), [0xff, 0xfe]).expect("torn");
         for reader in ["first", "second"] {
-            assert_eq!(read(&paths), Ok(Durable::spent()), "{reader}");
+            assert_eq!(read(&paths), Ok(Durable::unreadable()), "{reader}");
         }
     }
 
@@ -205,7 +222,7 @@ mod tests {
         fs::remove_file(paths.ledger()).expect("gone");
         fs::remove_file(old(&paths.ledger())).expect("gone");
         fs::write(damaged(&paths.ledger()), "").expect("put aside");
-        assert_eq!(read(&paths), Ok(Durable::spent()));
+        assert_eq!(read(&paths), Ok(Durable::unreadable()));
     }
 
     #[test]
@@ -215,7 +232,7 @@ mod tests {
         // A folder is what root cannot read either.
         fs::create_dir_all(paths.ledger()).expect("a folder");
         for reader in ["first", "second"] {
-            assert_eq!(read(&paths), Ok(Durable::spent()), "{reader}");
+            assert_eq!(read(&paths), Ok(Durable::unreadable()), "{reader}");
         }
         assert!(damaged(&paths.ledger()).is_dir());
     }

@@ -9,17 +9,23 @@
 //! It decides nothing: what an event means is the core's to say. It never waits for a deed; each
 //! one runs by itself and ends in an event.
 
+pub mod civil;
 mod clock;
 mod deeds;
 mod files;
+mod in_force;
 mod ledger;
+mod local;
 mod pages;
-mod release;
+mod reload;
 mod rescue;
+mod staging;
 mod start;
 mod status;
-mod workload;
+mod updates;
+pub mod volumes;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,28 +34,30 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::core::api::{Action, Desired, Event, Parting, Policy, Report};
-use crate::core::supervisor::{Config, Supervisor};
+use crate::core::api::{Action, Event, Parting, Report};
+use crate::core::health::Verdict;
+use crate::core::node::Node;
+use crate::core::supervisor::Config;
 use crate::core::time::Time;
+use crate::core::update::{Ask, Refused, ReleaseId, Rules};
 use crate::engine::{self, Docker};
 use crate::exit::Exit;
 use crate::owner;
 use crate::paths::Paths;
-use crate::spec;
-use crate::spec::diagnostic::Invalid;
-use crate::spec::host::ThisHost;
-use crate::spec::types::{Role, Workload};
+use crate::release::Releases;
+use crate::spec::types::Role;
 use crate::systemd::bus::{self, Request, RequestError};
 use crate::systemd::journal::{self, Scene};
 use crate::systemd::notify::{self, Notifier};
 use crate::systemd::{BusAddress, jobs};
 
+pub use clock::rfc3339;
+pub use ledger::peek;
 pub use status::{AnswerKind, ContainerStatus, EngineStatus, Status};
 
-use status::plan_json;
+use status::{UpdateStatus, plan_json};
 
 use deeds::Deeds;
-use release::Release;
 use start::Signals;
 
 /// How long nothing may have changed before the memory that only changes need is given back.
@@ -90,97 +98,94 @@ pub fn run(paths: &Paths, verbose: bool) -> Exit {
 }
 
 async fn daemon(paths: &Paths) -> Exit {
-    let mut notifier = Notifier::new();
-    let (workload, node) = match start::first_files(paths, &mut notifier).await {
-        Ok(files) => files,
-        Err(exit) => return exit,
-    };
-    let socket = match engine::socket(&node, std::env::var("DOCKER_HOST").ok().as_deref()) {
-        Ok(socket) => socket,
-        Err(text) => {
-            error!("{text}");
-            return Exit::Invalid;
-        }
-    };
-    if let Err(error) = std::fs::create_dir_all(paths.run()) {
-        error!("cannot make {}: {error}", paths.run().display());
-        return Exit::Failed;
+    match begin(paths).await {
+        Ok((mut running, inbox, mut signals)) => running.serve(inbox, &mut signals).await,
+        Err(exit) => exit,
     }
-    // Without a bus nothing else keeps two daemons off the same containers.
-    let _alone = match start::alone(paths) {
-        Ok(lock) => lock,
-        Err(text) => {
+}
+
+type Begun = (Running, mpsc::UnboundedReceiver<Event>, Signals);
+
+/// Everything up to the first look at the engine. What goes wrong here is logged.
+async fn begin(paths: &Paths) -> Result<Begun, Exit> {
+    let told = |exit: Exit| {
+        move |text: String| {
             error!("{text}");
-            return Exit::Failed;
+            exit
         }
     };
-    let durable = match ledger::read(paths) {
-        Ok(durable) => durable,
-        Err((exit, error)) => {
-            error!("{error}");
-            return exit;
-        }
-    };
+    let mut notifier = Notifier::new();
+    let files = start::node_file(paths, &mut notifier).await?;
+    let socket = engine::socket(&files, std::env::var("DOCKER_HOST").ok().as_deref())
+        .map_err(told(Exit::Invalid))?;
+    std::fs::create_dir_all(paths.run())
+        .map_err(|error| format!("cannot make {}: {error}", paths.run().display()))
+        .map_err(told(Exit::Failed))?;
+    // Without a bus nothing else keeps two daemons off the same containers.
+    let alone = start::alone(paths).map_err(told(Exit::Failed))?;
+    let mut durable = ledger::read(paths).map_err(|(exit, text)| told(exit)(text))?;
+    let volatile = ledger::read_volatile(paths);
     rescue::clear(paths);
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
-        Err(error) => {
-            error!("cannot listen to signals: {error}");
-            return Exit::Failed;
-        }
-    };
+    let signals = Signals::new()
+        .map_err(|error| format!("cannot listen to signals: {error}"))
+        .map_err(told(Exit::Failed))?;
+    if let Err(error) = Releases::new(paths).sweep() {
+        warn!("{error}");
+    }
+    let (orderly, tries) = (volatile.orderly, files.trial.tries);
+    let in_force = start::first_release(paths, &mut notifier, &mut durable, orderly, tries).await?;
     let config = Config {
-        escalation: node.escalation.clone(),
-        ready: node.ready,
+        escalation: files.escalation.clone(),
+        ready: files.ready,
         watchdog: notify::watchdog(),
         seed: clock::seed(),
         boot: clock::boot(&paths.run()),
     };
-    let desired = workload::desired(paths, &workload);
-    let supervisor = Supervisor::new(
+    let rules = Rules {
+        trial: files.trial.clone(),
+        activation: files.update.activation,
+    };
+    let desired = in_force.desired(paths);
+    let node = Node::new(
         config,
-        desired.clone(),
-        durable,
-        ledger::read_volatile(paths),
+        rules,
+        desired,
+        durable.clone(),
+        volatile,
         clock::now(),
     );
     info!(
-        "supervising {} with the engine at {}",
-        workload.name,
+        "supervising {}, release {}, with the engine at {}",
+        in_force.workload.name,
+        in_force.id(),
         socket.display()
     );
     let (events, inbox) = mpsc::unbounded_channel();
+    let engine = Docker::connect(&socket);
     let deeds = Deeds::new(
         paths.clone(),
-        Docker::connect(&socket),
-        Rc::new(workload),
+        engine,
+        in_force,
+        files.update,
+        durable,
         events,
     );
-    let mut release = Release::default();
-    let status = status_now(&supervisor, &deeds, &desired, &mut release);
-    let mut running = Running {
+    let status = status_now(&node, &deeds);
+    let running = Running {
         paths: paths.clone(),
-        supervisor,
-        desired,
+        node,
         socket,
         deeds,
         notifier,
-        release,
         exit: None,
         published: status.lasting(),
         state: watch::Sender::new(Arc::new(status)),
         transitions: None,
         quiet: None,
+        filled: None,
+        _alone: alone,
     };
-    running.serve(inbox, &mut signals).await
-}
-
-fn load(paths: &Paths) -> Result<Workload, Invalid> {
-    let loaded = spec::load(paths, &ThisHost::of_environment())?;
-    for warning in &loaded.warnings {
-        warn!("{}", warning.message());
-    }
-    Ok(loaded.value)
+    Ok((running, inbox, signals))
 }
 
 /// What wakes the loop.
@@ -197,14 +202,11 @@ enum Wake {
 /// A daemon at work.
 struct Running {
     paths: Paths,
-    supervisor: Supervisor,
-    /// What the core was last told to keep running.
-    desired: Vec<Desired>,
+    node: Node,
     /// The engine's.
     socket: PathBuf,
     deeds: Deeds,
     notifier: Notifier,
-    release: Release,
     state: watch::Sender<Arc<Status>>,
     /// The core has said that the daemon may end.
     exit: Option<Exit>,
@@ -214,18 +216,18 @@ struct Running {
     quiet: Option<Time>,
     /// Where the bus takes transitions from.
     transitions: Option<mpsc::Sender<Report>>,
+    /// The release whose images were last written down once they were known.
+    filled: Option<ReleaseId>,
+    /// The right to be this root's one daemon.
+    _alone: File,
 }
 
 /// The status with what only the daemon knows.
-fn status_now(
-    supervisor: &Supervisor,
-    deeds: &Deeds,
-    desired: &[Desired],
-    release: &mut Release,
-) -> Status {
-    let workload = deeds.workload();
-    let mut status = Status::new(&workload, &supervisor.view());
-    status.release = release.id(&workload, desired, &status);
+fn status_now(node: &Node, deeds: &Deeds) -> Status {
+    let in_force = deeds.in_force();
+    let mut status = Status::new(&in_force.workload, &node.view());
+    status.release = Some(in_force.id().to_string());
+    status.update = Some(UpdateStatus::new(&node.update()));
     status
 }
 
@@ -243,12 +245,13 @@ impl Running {
         tokio::pin!(bus);
         self.deeds.preload();
         self.step(Event::Tick);
+        self.look_around();
         loop {
             if let Some(exit) = self.exit {
                 return exit;
             }
             let unsaid = self.notifier.unsaid();
-            let deadline = self.supervisor.deadline();
+            let deadline = self.node.deadline();
             let wake = tokio::select! {
                 Some(event) = inbox.recv() => Wake::Event(event),
                 Some(request) = asked.recv() => Wake::Request(request),
@@ -262,8 +265,10 @@ impl Running {
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
-                    self.preloaded();
-                    Some(Event::PreloadDone)
+                    self.step(Event::PreloadDone);
+                    // It may have brought newer images under the names in use.
+                    self.look_around();
+                    None
                 }
                 Wake::Event(event) => Some(event),
                 Wake::Request(request) => self.request(request),
@@ -301,7 +306,18 @@ impl Running {
     }
 
     fn step(&mut self, event: Event) {
-        let actions = self.supervisor.step(clock::now(), event);
+        let actions = self.node.step(clock::now(), event);
+        self.act(actions);
+    }
+
+    /// Answers a request about releases, and does what follows from it.
+    fn ask(&mut self, ask: Ask) -> Result<String, Refused> {
+        let (answer, actions) = self.node.ask(clock::now(), ask);
+        self.act(actions);
+        answer
+    }
+
+    fn act(&mut self, actions: Vec<Action>) {
         // Whoever is told of a transition finds its outcome in the status.
         self.publish();
         for action in actions {
@@ -310,9 +326,28 @@ impl Running {
                 Action::Report(report) => self.report(report),
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
                 Action::Exit => self.exit = Some(Exit::Done),
+                Action::Snapshot(id) => self.deeds.snapshot(id, self.node.update().book.current),
+                Action::Restore(id) => self.deeds.restore(id, self.node.update().book.current),
                 action => self.deeds.start(action),
             }
         }
+        self.fill();
+    }
+
+    /// The images of a first release are known for certain when they run and are healthy.
+    fn fill(&mut self) {
+        let in_force = self.deeds.in_force();
+        let known = self.filled.as_ref() == Some(in_force.id());
+        let open = in_force.release.images.values().any(Option::is_none);
+        if known || !open || self.published.verdict != Verdict::Healthy {
+            return;
+        }
+        let containers = self.published.containers.values();
+        let images = containers
+            .filter_map(|container| Some((container.image.clone(), container.image_id.clone()?)))
+            .collect();
+        self.filled = Some(in_force.id().clone());
+        self.deeds.fill(images);
     }
 
     /// Tells the journal and the bus of a transition.
@@ -331,12 +366,7 @@ impl Running {
 
     /// Makes the state known; wakes those who watch it only if something changed that matters to them.
     fn publish(&mut self) {
-        let status = status_now(
-            &self.supervisor,
-            &self.deeds,
-            &self.desired,
-            &mut self.release,
-        );
+        let status = status_now(&self.node, &self.deeds);
         let lasting = status.lasting();
         let changed = self.published != lasting;
         self.published = lasting;
@@ -355,13 +385,9 @@ impl Running {
         match request {
             Request::StoreChanged => Some(Event::StoreChanged),
             Request::Plan(reply) => {
-                let plan = self.read().map(|workload| {
-                    plan_json(
-                        &self
-                            .supervisor
-                            .plan(&workload::desired(&self.paths, &workload)),
-                    )
-                });
+                let plan = self
+                    .planned()
+                    .map(|planned| plan_json(&self.node.plan(&planned)));
                 // Who asked may be gone.
                 let _ = reply.send(plan);
                 None
@@ -370,12 +396,16 @@ impl Running {
                 let _ = reply.send(self.reload());
                 None
             }
+            Request::Release(ask, reply) => {
+                let _ = reply.send(self.about_releases(ask));
+                None
+            }
             Request::Restart(None, reply) => {
                 let _ = reply.send(Ok(()));
                 Some(Event::Restart(None))
             }
             Request::Restart(Some(name), reply) => {
-                let workload = self.deeds.workload();
+                let workload = Rc::clone(&self.deeds.in_force().workload);
                 let known = workload
                     .containers
                     .iter()
@@ -396,83 +426,6 @@ impl Running {
                 let _ = reply.send(answer);
                 known.then(|| Event::Restart(Some(Role::new(&name))))
             }
-        }
-    }
-
-    fn read(&self) -> Result<Workload, RequestError> {
-        load(&self.paths).map_err(|invalid| RequestError::Invalid(invalid.to_string()))
-    }
-
-    /// Reads the files again and puts them in force. If they are wrong, those in force stay so, and the
-    /// status says why until a reload goes well.
-    ///
-    /// # Errors
-    ///
-    /// Why they are not in force.
-    fn reload(&mut self) -> Result<(), RequestError> {
-        self.notifier.reloading();
-        let result = match self.read_again() {
-            Ok((workload, policy)) => {
-                self.desired = workload::desired(&self.paths, &workload);
-                self.deeds.change(Rc::new(workload));
-                self.step(Event::Reload {
-                    desired: self.desired.clone(),
-                    policy: Some(policy),
-                });
-                Ok(())
-            }
-            Err(error) => {
-                self.step(Event::ReloadRefused(error.to_string()));
-                Err(error)
-            }
-        };
-        self.notifier.reloaded();
-        result
-    }
-
-    /// The files, if they can be put in force while the daemon runs.
-    fn read_again(&self) -> Result<(Workload, Policy), RequestError> {
-        let workload = self.read()?;
-        let node = spec::load_node(&self.paths, &ThisHost::of_environment())
-            .map_err(|invalid| RequestError::Invalid(invalid.to_string()))?
-            .value;
-        let running = self.deeds.workload();
-        if workload.name != running.name {
-            return Err(RequestError::Failed(format!(
-                "the workload's name changed from {} to {}: `systemctl restart monopod` puts that in force",
-                running.name, workload.name
-            )));
-        }
-        let socket = engine::socket(&node, std::env::var("DOCKER_HOST").ok().as_deref())
-            .map_err(RequestError::Failed)?;
-        if socket != self.socket {
-            return Err(RequestError::Failed(format!(
-                "the engine's socket changed from {} to {}: `systemctl restart monopod` puts that in force",
-                self.socket.display(),
-                socket.display()
-            )));
-        }
-        let policy = Policy {
-            escalation: node.escalation,
-            ready: node.ready,
-        };
-        Ok((workload, policy))
-    }
-
-    /// The preload folder may have brought newer images under the names in use.
-    fn preloaded(&mut self) {
-        let desired = workload::desired(&self.paths, &self.deeds.workload());
-        // A container that is outdated for another reason is the core's already.
-        let newer = desired
-            .iter()
-            .zip(&self.desired)
-            .any(|(new, old)| old.image_id.is_some() && new.image_id != old.image_id);
-        if newer {
-            self.desired.clone_from(&desired);
-            self.step(Event::Reload {
-                desired,
-                policy: None,
-            });
         }
     }
 }

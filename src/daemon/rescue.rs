@@ -1,39 +1,96 @@
-//! Asks for what only root may do: a restart of the engine's unit, a reboot of the node.
+//! Asks for what only root may do: a restart of the engine's unit, a reboot of the node; and how that is
+//! asked for, for [`super::volumes`] too.
 //!
-//! A request is a file of one line below `run/monopod/rescue`, which says why. A path unit starts
-//! `monopod rescue` when there is one, and that takes the file away before it acts. This module never
+//! A request is a file below `run/monopod/rescue`; here it has one line, which says why. A path unit
+//! starts root's half when there is one, and that takes the file away before it acts. This module never
 //! acts itself, and leaves no request behind that nobody waits for.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
 use crate::core::api::Rescue;
 use crate::paths::Paths;
+use crate::volumes::Deed;
 
 /// How long a request may lie.
-const TAKEN_BY: Duration = Duration::from_secs(30);
+pub(super) const TAKEN_BY: Duration = Duration::from_secs(30);
 
 /// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 const ALL: [Rescue; 2] = [Rescue::Engine, Rescue::Reboot];
 
-/// Where a request is put. Under that name it is whole from the beginning.
-pub fn request(paths: &Paths, rescue: Rescue) -> PathBuf {
-    paths.rescue().join(match rescue {
+/// The unit that looks for these requests.
+const UNIT: &str = "monopod-rescue.path";
+
+fn name(rescue: Rescue) -> &'static str {
+    match rescue {
         Rescue::Engine => "engine",
         Rescue::Reboot => "reboot",
-    })
+    }
+}
+
+/// A request that was put where root's half looks.
+#[derive(Debug)]
+pub(super) struct Lying {
+    path: PathBuf,
+    /// What is to look for it.
+    unit: &'static str,
+}
+
+impl Lying {
+    /// Puts a request there. Under its name it is whole from the beginning.
+    pub(super) fn put(
+        paths: &Paths,
+        name: &str,
+        text: &str,
+        unit: &'static str,
+    ) -> Result<Self, String> {
+        let path = paths.rescue().join(name);
+        match write(paths, &path, text) {
+            Ok(()) => Ok(Self { path, unit }),
+            Err(error) => Err(format!("cannot write {}: {error}", path.display())),
+        }
+    }
+
+    /// Whether somebody has taken it.
+    pub(super) fn is_taken(&self) -> bool {
+        !self.path.exists()
+    }
+
+    /// Says that somebody waits for it still: root's half leaves aside what is old.
+    pub(super) fn keep_young(&self) {
+        // If it is taken at this moment, it need not be young.
+        let _ = fs::File::open(&self.path).and_then(|file| file.set_modified(SystemTime::now()));
+    }
+
+    /// Takes it back because nobody came.
+    ///
+    /// # Errors
+    ///
+    /// It lay there to the end, or lies there still; `Ok` if it was taken at the last moment.
+    pub(super) fn take_back(&self, waited: Duration) -> Result<(), String> {
+        match fs::remove_file(&self.path) {
+            Ok(()) => Err(format!(
+                "nobody has taken {} in {} s; is {} active?",
+                self.path.display(),
+                waited.as_secs(),
+                self.unit
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(format!("cannot take {} back: {error}", self.path.display())),
+        }
+    }
 }
 
 /// Takes back what an earlier daemon asked for and nobody has taken: its reasons are not today's.
 pub fn clear(paths: &Paths) {
-    for rescue in ALL {
-        let path = request(paths, rescue);
+    let names = ALL.map(name).into_iter().chain(Deed::ALL.map(Deed::file));
+    for path in names.map(|name| paths.rescue().join(name)) {
         match fs::remove_file(&path) {
             Ok(()) => warn!("{} was asked for and not taken", path.display()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -57,33 +114,23 @@ async fn ask_within(
     why: &str,
     patience: Duration,
 ) -> Result<(), String> {
-    let path = request(paths, rescue);
-    write(paths, &path, why)
-        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    let line = format!("{}\n", why.replace('\n', " "));
+    let request = Lying::put(paths, name(rescue), &line, UNIT)?;
     let deadline = tokio::time::Instant::now() + patience;
-    while path.exists() {
+    while !request.is_taken() {
         if tokio::time::Instant::now() >= deadline {
-            return match fs::remove_file(&path) {
-                Ok(()) => Err(format!(
-                    "nobody has taken {} in {} s; is monopod-rescue.path active?",
-                    path.display(),
-                    patience.as_secs()
-                )),
-                // It was taken at the last moment.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                Err(error) => Err(format!("cannot take {} back: {error}", path.display())),
-            };
+            return request.take_back(patience);
         }
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }
 
-fn write(paths: &Paths, path: &Path, why: &str) -> io::Result<()> {
+fn write(paths: &Paths, path: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(paths.rescue())?;
     // Not in the folder that is watched.
     let new = paths.run().join("rescue.new");
-    fs::write(&new, format!("{}\n", why.replace('\n', " ")))?;
+    fs::write(&new, text)?;
     fs::rename(&new, path)
 }
 
@@ -104,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let paths = Paths::new(folder.path());
         for rescue in ALL {
-            let path = request(&paths, rescue);
+            let path = paths.rescue().join(name(rescue));
             let taker = {
                 let path = path.clone();
                 std::thread::spawn(move || {
@@ -134,19 +181,21 @@ mod tests {
         ))
         .expect_err("nobody is there");
         assert!(error.contains("monopod-rescue.path"), "{error}");
-        assert!(!request(&paths, Rescue::Reboot).exists());
+        assert!(!paths.rescue().join("reboot").exists());
     }
 
     #[test]
     fn what_an_earlier_daemon_asked_for_is_taken_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let paths = Paths::new(folder.path());
-        let path = request(&paths, Rescue::Reboot);
-        write(&paths, &path, "long ago").expect("written");
-        assert!(path.exists());
-        clear(&paths);
-        assert!(!path.exists());
-        clear(&paths);
+        for name in ["reboot", "restore"] {
+            let path = paths.rescue().join(name);
+            write(&paths, &path, "long ago").expect("written");
+            assert!(path.exists());
+            clear(&paths);
+            assert!(!path.exists(), "{name}");
+            clear(&paths);
+        }
     }
 
     #[test]

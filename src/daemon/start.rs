@@ -3,18 +3,25 @@
 //! It must never touch a container.
 
 use std::fs::{File, TryLockError};
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::error;
 
-use super::load;
+use super::in_force::{InForce, LoadError};
+use super::ledger;
+use super::local::{self, LocalError};
+use crate::bundle::Trust;
 use crate::core::api::Notify;
+use crate::core::ledger::{Durable, Entry};
+use crate::core::update::{Book, Origin, ReleaseId};
 use crate::exit::Exit;
 use crate::paths::Paths;
+use crate::release::{self, ReleaseError, Releases};
 use crate::spec;
 use crate::spec::host::ThisHost;
-use crate::spec::types::{Node, Workload};
+use crate::spec::types::Node;
 use crate::systemd::notify::{self, Notifier};
 
 /// How often files that are invalid at the start are read again, when systemd waits for us:
@@ -40,30 +47,187 @@ pub fn alone(paths: &Paths) -> Result<File, String> {
     }
 }
 
-/// Reads the files; waits for them to become valid where systemd would only start us again.
-pub async fn first_files(paths: &Paths, notifier: &mut Notifier) -> Result<(Workload, Node), Exit> {
-    let mut told = String::new();
-    for _ in 0..READS {
-        let invalid = match (
-            load(paths),
-            spec::load_node(paths, &ThisHost::of_environment()),
-        ) {
-            (Ok(workload), Ok(node)) => return Ok((workload, node.value)),
-            (Err(invalid), _) | (_, Err(invalid)) => invalid,
-        };
-        let text = invalid.to_string();
-        if text != told {
-            error!("{text}; `monopod check` shows it in full");
-            told = text;
+/// Files that are read again until they are valid, where systemd would only start us again.
+struct Patience<'n> {
+    notifier: &'n mut Notifier,
+    told: String,
+    reads: u32,
+}
+
+impl<'n> Patience<'n> {
+    fn new(notifier: &'n mut Notifier) -> Self {
+        Self {
+            notifier,
+            told: String::new(),
+            reads: 0,
         }
-        if !notify::listened_to() {
+    }
+
+    /// Says what is wrong, and waits before they are read again.
+    async fn wait(&mut self, text: String) -> Result<(), Exit> {
+        if text != self.told {
+            error!("{text}");
+            self.told = text;
+        }
+        self.reads += 1;
+        if !notify::listened_to() || self.reads >= READS {
             return Err(Exit::Invalid);
         }
-        let status = format!("Waiting for valid files: {told}");
-        notifier.tell(&Notify::Status(status));
+        let status = format!("Waiting for valid files: {}", self.told);
+        self.notifier.tell(&Notify::Status(status));
         tokio::time::sleep(READ_AGAIN).await;
+        Ok(())
     }
-    Err(Exit::Invalid)
+}
+
+/// Reads the node file; waits for it to become valid where systemd would only start us again.
+pub async fn node_file(paths: &Paths, notifier: &mut Notifier) -> Result<Node, Exit> {
+    let mut patience = Patience::new(notifier);
+    loop {
+        match spec::load_node(paths, &ThisHost::of_environment()) {
+            Ok(node) => return Ok(node.value),
+            Err(invalid) => {
+                let text = format!("{invalid}; `monopod check` shows it in full");
+                patience.wait(text).await?;
+            }
+        }
+    }
+}
+
+/// Finds the release that is to run, and writes down what that changes in the ledger.
+///
+/// One whose folder is damaged is passed over: a trial is taken back, the one before takes the place of
+/// the current one. One that is not valid here is waited for, since a device may come late.
+pub async fn first_release(
+    paths: &Paths,
+    notifier: &mut Notifier,
+    durable: &mut Durable,
+    orderly: bool,
+    tries: u32,
+) -> Result<Rc<InForce>, Exit> {
+    let mut patience = Patience::new(notifier);
+    let mut book = durable.book.at_start(orderly, tries);
+    record(paths, durable, &mut book);
+    loop {
+        let Some(id) = book.running().cloned() else {
+            match first(paths, &book) {
+                Ok(first) => {
+                    book = first;
+                    record(paths, durable, &mut book);
+                }
+                Err(text) => patience.wait(text).await?,
+            }
+            continue;
+        };
+        match InForce::load(paths, &id) {
+            Ok(in_force) => return Ok(Rc::new(in_force)),
+            Err(error @ (LoadError::Invalid(_) | LoadError::Release(ReleaseError::Io { .. }))) => {
+                patience.wait(format!("release {id}: {error}")).await?;
+            }
+            Err(LoadError::Release(error)) => {
+                error!("{error}");
+                book = match &book.trial {
+                    Some(trial) if trial.release == id => book.taken_back("its files were damaged"),
+                    Some(_) | None => match book.without_current() {
+                        Some(before) => before,
+                        None => Book {
+                            current: None,
+                            local: None,
+                            ..book
+                        },
+                    },
+                };
+                record(paths, durable, &mut book);
+            }
+        }
+    }
+}
+
+/// A node without a release: its own file's, or the newest that was brought and is signed.
+fn first(paths: &Paths, book: &Book) -> Result<Book, String> {
+    match local::release(paths, None) {
+        Ok(Some(release)) => Ok(book.with_first(&release.id, true)),
+        Ok(None) => match brought(paths, book).pop() {
+            Some((release, origin)) => {
+                let mut book = book.with_first(&release, false);
+                if let Origin::Bundle { key, sequence } = origin {
+                    book.sequences.insert(key, sequence);
+                }
+                Ok(book)
+            }
+            None => Err(format!(
+                "there is no workload: {} is missing, and no signed release is in {}",
+                paths.workload().display(),
+                paths.releases().display()
+            )),
+        },
+        Err(LocalError::Invalid(invalid)) => {
+            Err(format!("{invalid}; `monopod check` shows it in full"))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Signed releases that were brought and that the ledger does not know, the oldest first: whoever brought
+/// them could not reach a daemon.
+pub fn brought(paths: &Paths, book: &Book) -> Vec<(ReleaseId, Origin)> {
+    let releases = Releases::new(paths);
+    let trust = match Trust::of_folder(&paths.keys()) {
+        Ok(trust) => trust,
+        Err(error) => {
+            error!("cannot read {}: {error}", paths.keys().display());
+            return Vec::new();
+        }
+    };
+    let found = releases.list().unwrap_or_else(|error| {
+        error!("cannot read {}: {error}", paths.releases().display());
+        Vec::new()
+    });
+    let known = book.kept();
+    let mut news: Vec<(u64, ReleaseId, Origin)> = Vec::new();
+    for release in found.into_iter().flatten() {
+        let release::Origin::Bundle { .. } = release.origin else {
+            continue;
+        };
+        if known.contains(&release.id) || book.rejected(&release.id).is_some() {
+            continue;
+        }
+        match releases.verify(&release.id, &trust) {
+            Ok(origin @ release::Origin::Bundle { .. }) => {
+                let origin = Origin::from(&origin);
+                if let Origin::Bundle { key, sequence } = &origin
+                    && book
+                        .sequences
+                        .get(key)
+                        .is_none_or(|accepted| sequence > accepted)
+                {
+                    news.push((*sequence, release.id, origin));
+                }
+            }
+            Ok(release::Origin::Local) => {}
+            Err(error) => error!("{error}"),
+        }
+    }
+    news.sort_by_key(|(sequence, ..)| *sequence);
+    news.into_iter()
+        .map(|(_, release, origin)| (release, origin))
+        .collect()
+}
+
+/// Writes the ledger before anything runs. A trial that cannot be recorded is not gone on with.
+fn record(paths: &Paths, durable: &mut Durable, book: &mut Book) {
+    if durable.book == *book {
+        return;
+    }
+    let new = durable.clone().with(Entry::Book(Box::new(book.clone())));
+    match ledger::write(paths, &new) {
+        Ok(()) => *durable = new,
+        Err(error) => {
+            error!("the ledger cannot be written: {error}");
+            *book = book.taken_back("the ledger cannot be written");
+            durable.book = book.clone();
+        }
+    }
 }
 
 /// What the daemon is told by signals.

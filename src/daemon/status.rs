@@ -9,6 +9,7 @@ use crate::core::api::Answer;
 use crate::core::health::Verdict;
 use crate::core::supervisor::{Step, View};
 use crate::core::time::Time;
+use crate::core::update::{Book, ReleaseId, UpdateView};
 use crate::spec::types::{Role, Workload};
 
 /// The state of a node, at one moment. Times are RFC 3339, UTC.
@@ -16,7 +17,7 @@ use crate::spec::types::{Role, Workload};
 pub struct Status {
     /// The workload's name.
     pub workload: String,
-    /// The release id: of the workload with the exact images; absent while an image's ID is not known.
+    /// The id of the release in force.
     #[serde(default)]
     pub release: Option<String>,
     /// The worst of the containers' verdicts.
@@ -39,10 +40,42 @@ pub struct Status {
     /// Why the files that were read last are not in force; those before them are.
     #[serde(default)]
     pub reload_error: Option<String>,
+    /// The releases.
+    #[serde(default)]
+    pub update: Option<UpdateStatus>,
     /// When the daemon will act next if nothing happens.
     pub deadline: Option<String>,
     /// Each container, by name.
     pub containers: BTreeMap<Role, ContainerStatus>,
+}
+
+/// What is known of releases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    /// Where the update stands: `idle`, `staging`, `waiting`, `hook`, `snapshot`, `trial`, `rollback` or
+    /// `ending`.
+    pub stage: String,
+    /// The release that it is about.
+    pub release: Option<ReleaseId>,
+    /// One line for a technician.
+    pub line: Option<String>,
+    /// Since when the trial runs.
+    pub trial_since: Option<String>,
+    /// What the ledger says.
+    pub book: Book,
+}
+
+impl UpdateStatus {
+    /// From the core's view.
+    pub fn new(view: &UpdateView) -> Self {
+        Self {
+            stage: view.stage.to_owned(),
+            release: view.release.clone(),
+            line: view.line.clone(),
+            trial_since: view.trial_since.map(wall),
+            book: view.book.clone(),
+        }
+    }
 }
 
 /// Whether the engine answers.
@@ -142,6 +175,7 @@ impl Status {
         Self {
             workload: workload.name.clone(),
             release: None,
+            update: None,
             verdict: view.verdict,
             ladder: view.rung.as_str().to_owned(),
             withheld: view.withheld,
@@ -164,6 +198,9 @@ impl Status {
     pub fn lasting(&self) -> Self {
         let mut lasting = self.clone();
         lasting.deadline = None;
+        if let Some(update) = &mut lasting.update {
+            update.trial_since = None;
+        }
         for container in lasting.containers.values_mut() {
             container.last = None;
             container.next = None;

@@ -22,6 +22,11 @@ pub use docker::Docker;
 pub use feed::{Fed, ImageSource, feed};
 pub use socket::{socket, unit};
 
+/// The engine's name for a workload's volume: `WORKLOAD-NAME`.
+pub fn volume_name(workload: &str, name: &str) -> String {
+    format!("{workload}-{name}")
+}
+
 /// Labels on everything that monopod makes.
 pub mod label {
     /// The root (`--root`) of the node that made it.

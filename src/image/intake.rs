@@ -119,6 +119,16 @@ pub fn read_image<E>(
     })
 }
 
+/// The image ID that an OCI manifest leads to: its config's digest.
+///
+/// # Errors
+///
+/// It is no image manifest: one line for people.
+pub fn image_id(manifest: &[u8]) -> Result<Digest, String> {
+    let manifest: Manifest = json::parse(manifest)?;
+    Ok(manifest.config.digest)
+}
+
 /// The OCI manifest of a stored image whose layers are all packed with zstd: the one that
 /// [`read_image`] reads, the same bytes for the same config and layers.
 pub fn image_manifest(store: &Store, image: &StoredImage) -> Result<Vec<u8>, StoreError> {

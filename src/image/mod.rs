@@ -33,8 +33,8 @@ pub use documents::{Descriptor, Platform};
 pub use error::{ImportError, StoreError};
 pub use import::{ImportOptions, Imported, Layers, Progress, Source, host_architectures, import};
 pub use intake::{
-    Intake, IntakeImage, IntakeLayer, LayerFault, ReadImageError, image_manifest, layer_content,
-    read_image,
+    Intake, IntakeImage, IntakeLayer, LayerFault, ReadImageError, image_id, image_manifest,
+    layer_content, read_image,
 };
 pub use load::{load_stream_size, write_load_stream};
 pub use preload::{PreloadState, Preloaded, preload, preload_survey};

@@ -124,12 +124,14 @@ fn bind_in(folder: &File) -> io::Result<UnixDatagram> {
 
 /// What one message says: each kind of note at most once, the last status, and trouble above life.
 fn parse(message: &[u8]) -> impl Iterator<Item = AppNote> + use<> {
-    let (mut ready, mut status, mut watchdog) = (None, None, None);
+    let (mut ready, mut status, mut watchdog, mut busy) = (None, None, None, None);
     for line in message.split(|&byte| byte == b'\n') {
         match line {
             b"READY=1" => ready = Some(AppNote::Ready),
             b"WATCHDOG=1" if watchdog.is_none() => watchdog = Some(AppNote::Alive),
             b"WATCHDOG=trigger" => watchdog = Some(AppNote::Sick),
+            b"X_MONOPOD_BUSY=1" => busy = Some(AppNote::Busy(true)),
+            b"X_MONOPOD_BUSY=0" => busy = Some(AppNote::Busy(false)),
             _ => {
                 if let Some(text) = line.strip_prefix(b"STATUS=") {
                     let text = tame(&String::from_utf8_lossy(text), STATUS_MAX);
@@ -138,7 +140,7 @@ fn parse(message: &[u8]) -> impl Iterator<Item = AppNote> + use<> {
             }
         }
     }
-    [ready, status, watchdog].into_iter().flatten()
+    [ready, status, watchdog, busy].into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! A container's spec hash: equal exactly if the engine would be told the same. And a release's id: equal exactly
-//! if the same workload would run with the same images.
+//! A container's spec hash: equal exactly if the engine would be told the same.
 //!
 //! The hash stands on the container's label; a daemon adopts what has the right one
 //! and makes anew what has not. So it must depend on nothing but the arguments,
@@ -12,7 +11,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::types::{Container, Health, Healthcheck, Probe, Workload};
+use super::types::{Container, Health, Healthcheck, Probe};
 
 /// Fields that the engine is not told at creation.
 const NOT_TOLD: [&str; 3] = ["healthcheck", "stop_grace_period", "depends_on"];
@@ -38,23 +37,6 @@ pub fn spec_hash(container: &Container, workload: &str) -> String {
         canonical(&mut text, key, value);
     }
     digest(&text, 32)
-}
-
-/// The release id of a workload with the images of its containers, in the workload's order: 12 hexadecimal digits.
-///
-/// All that is said of a container counts, its health question too.
-pub fn release_id(workload: &Workload, images: &[String]) -> String {
-    let mut text = String::new();
-    canonical(&mut text, "name", &workload.name.as_str().into());
-    for container in &workload.containers {
-        for (key, value) in &said(container) {
-            canonical(&mut text, key, value);
-        }
-    }
-    for image in images {
-        canonical(&mut text, "image_id", &image.as_str().into());
-    }
-    digest(&text, 12)
 }
 
 /// The fields that say something.
@@ -123,7 +105,7 @@ mod tests {
     use super::super::tests::container;
     use super::super::types::{
         Condition, Device, Gpus, InlineFile, Logging, Mount, MountSource, Network, Port, Protocol,
-        Role, Secret, Target, Timing, Tmpfs, Ulimit,
+        Role, Secret, Target, Timing, Tmpfs, Ulimit, Volume,
     };
     use super::*;
 
@@ -266,40 +248,6 @@ mod tests {
         }
         changed.healthcheck = own(Probe::Notify);
         assert_ne!(spec_hash(&changed, "w"), want, "its socket is mounted");
-    }
-
-    #[test]
-    fn a_release_is_its_workload_and_its_images() {
-        let workload = |containers: &[Container]| Workload {
-            name: "w".to_owned(),
-            containers: containers.to_vec(),
-        };
-        let (app, broker) = (container("app"), container("broker"));
-        let images = |ids: &[&str]| {
-            ids.iter()
-                .map(|id| format!("sha256:{id}"))
-                .collect::<Vec<_>>()
-        };
-        let mut probed = app.clone();
-        probed.healthcheck = own(Probe::Tcp(Target::Own(80)));
-        let mut patient = app.clone();
-        patient.stop_grace_period = Duration::from_secs(99);
-        let base = workload(&[app.clone(), broker.clone()]);
-        let mut renamed = base.clone();
-        renamed.name = "v".to_owned();
-        let table = [
-            (base.clone(), images(&["a", "b"])),
-            (base.clone(), images(&["a", "c"])),
-            (base.clone(), images(&["b", "a"])),
-            (renamed, images(&["a", "b"])),
-            (workload(&[app]), images(&["a"])),
-            (workload(&[probed, broker.clone()]), images(&["a", "b"])),
-            (workload(&[patient, broker]), images(&["a", "b"])),
-        ];
-        let ids: BTreeSet<_> = table.iter().map(|(w, i)| release_id(w, i)).collect();
-        assert_eq!(ids.len(), table.len(), "each of them is another release");
-        assert!(ids.iter().all(|id| id.len() == 12), "{ids:?}");
-        assert_eq!(release_id(&base, &images(&["a", "b"])), "d6bdcf1f155e");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! (`!reset`, `!override`) left out:
 //!
 //! - Tables merge by key: `environment`, `labels`, `sysctls`, `ulimits`,
-//!   `depends_on`, `secrets`, `files` and the containers themselves. A list of
+//!   `depends_on`, `secrets`, `files`, the containers themselves, and what is
+//!   said of the workload's volumes. A list of
 //!   `A=b` counts as the table that it stands for.
 //! - `ports`, `dns`, `extra_hosts`, `cap_add`, `cap_drop`, `security_opt`,
 //!   `group_add` and `env_file` are appended, without what is there already.
@@ -192,6 +193,13 @@ pub fn merge(base: &mut Table, over: Table) {
                     ..
                 },
             ) if key.name == "containers" => merge_containers(below, above),
+            (
+                Some(below),
+                Item {
+                    value: Value::Table(above),
+                    ..
+                },
+            ) if key.name == "volumes" => merge_table("volumes", below, above),
             (_, item) => base.set(key, item),
         }
     }

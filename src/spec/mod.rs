@@ -27,6 +27,7 @@ use host::Host;
 use tree::{Key, Source, Table, Value};
 use types::{Node, Workload};
 
+pub mod calendar;
 mod checks;
 mod container;
 mod cx;
@@ -50,12 +51,14 @@ mod slice;
 mod tree;
 pub mod types;
 mod units;
+mod update;
 mod url;
+mod volumes;
 
 #[cfg(test)]
 mod tests;
 
-pub use hash::{release_id, spec_hash};
+pub use hash::spec_hash;
 
 /// A valid file, and what its author should hear all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,10 +77,23 @@ pub struct Loaded<T> {
 ///
 /// Every error of every file, with the warnings between them.
 pub fn load(paths: &Paths, host: &dyn Host) -> Result<Loaded<Workload>, Invalid> {
-    let base = paths.workload();
-    let mut cx = new_cx(host, Scope::ThisNode, &base);
+    load_release(paths, &paths.workload(), host)
+}
+
+/// Loads a release's workload file, with this node's drop-ins over it. What it names beside it is in the
+/// node's own folder, wherever the file itself is.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_release(
+    paths: &Paths,
+    base: &Path,
+    host: &dyn Host,
+) -> Result<Loaded<Workload>, Invalid> {
+    let mut cx = new_cx(host, Scope::ThisNode, &paths.workload());
     let mut merged = Table::default();
-    if let Some(table) = read_workload(&mut cx, &base) {
+    if let Some(table) = read_workload(&mut cx, base) {
         merged = table;
     }
     let folder = paths.workload_d();
@@ -99,7 +115,7 @@ pub fn load(paths: &Paths, host: &dyn Host) -> Result<Loaded<Workload>, Invalid>
             )]);
         }
     }
-    let workload = workload(&mut cx, &base, &merged);
+    let workload = workload(&mut cx, base, &merged);
     finish(cx, workload)
 }
 
@@ -222,6 +238,7 @@ fn workload(cx: &mut Cx, file: &Path, table: &Table) -> Option<Workload> {
     let file = file.display().to_string();
     let mut name = None;
     let mut drafts = Vec::new();
+    let mut said = Vec::new();
     let mut any = false;
     for (key, item) in &table.entries {
         match key.name.as_str() {
@@ -239,6 +256,7 @@ fn workload(cx: &mut Cx, file: &Path, table: &Table) -> Option<Workload> {
                     drafts = containers(cx, table);
                 }
             }
+            "volumes" => said = volumes::read(cx, item),
             _ => top_level_key(cx, key),
         }
     }
@@ -257,9 +275,11 @@ fn workload(cx: &mut Cx, file: &Path, table: &Table) -> Option<Workload> {
         );
     }
     let drafts = checks::workload(cx, drafts);
+    let volumes = volumes::of_containers(cx, said, &drafts);
     Some(Workload {
         name: name?.to_owned(),
         containers: drafts.into_iter().map(|draft| draft.container).collect(),
+        volumes,
     })
 }
 

@@ -159,7 +159,10 @@ pub const TMPFS_OPTIONS: [&str; 21] = [
 ];
 
 /// Keys of the whole workload.
-pub const WORKLOAD_KEYS: [&str; 2] = ["name", "containers"];
+pub const WORKLOAD_KEYS: [&str; 3] = ["name", "containers", "volumes"];
+
+/// Keys of a volume.
+pub const VOLUME_KEYS: [&str; 2] = ["snapshot", "snapshot_limit"];
 
 /// Keys of a container.
 pub const CONTAINER_KEYS: [&str; 40] = [
@@ -293,7 +296,6 @@ pub fn compose_top_hint(key: &str) -> Option<&'static str> {
     Some(match key {
         "services" | "container" | "service" => "containers are tables here: [containers.NAME]",
         "version" => "the file has no version; remove this line",
-        "volumes" => "volumes need no declaration: name them in a container's `volumes`",
         "networks" => "the containers share a private network; nothing is to be declared",
         "secrets" => "write them into the container: secrets = { NAME = { file = \"/path\" } }",
         "configs" => "write small files into the container's `files`",

@@ -14,8 +14,17 @@ use super::read;
 use super::slice;
 use super::tree::{Item, Table};
 use super::types::{Escalation, Node, Ready};
+use super::update;
 
-const TABLES: [&str; 5] = ["engine", "store", "escalation", "systemd", "slice"];
+const TABLES: [&str; 7] = [
+    "engine",
+    "store",
+    "escalation",
+    "systemd",
+    "slice",
+    "update",
+    "trial",
+];
 const ESCALATION: [&str; 10] = [
     "restarts",
     "recreates",
@@ -54,6 +63,8 @@ pub fn read(cx: &mut Cx, table: &Table) -> Node {
             "store" => store(cx, &mut node, table),
             "escalation" => escalation(cx, &mut node, table),
             "slice" => node.slice = slice::read(cx, table),
+            "update" => node.update = update::read(cx, table),
+            "trial" => node.trial = update::trial(cx, table),
             _ => systemd(cx, &mut node, table),
         }
     }

@@ -1311,6 +1311,135 @@ fn bad_workloads() {
     }
 }
 
+/// A workload whose container has the volumes `data` and `logs`, with these lines behind it.
+fn with_volumes(lines: &str) -> String {
+    let mounts = "volumes = [\"data:/data\", \"logs:/logs\", \"/etc/app:/app\"]";
+    with_lines(&format!("{mounts}\n{lines}"))
+}
+
+#[test]
+fn what_is_said_of_volumes() {
+    const GIB: u64 = 1 << 30;
+    type Row<'a> = (&'a str, &'a str, &'a [(&'a str, Option<u64>)]);
+    let table: &[Row] = &[
+        ("", "", &[]),
+        ("[volumes.data]", "", &[("data", None)]),
+        ("[volumes]", "", &[]),
+        (
+            "[volumes.data]\nsnapshot = true",
+            "",
+            &[("data", Some(GIB))],
+        ),
+        (
+            "[volumes]\ndata = { snapshot = true, snapshot_limit = \"64k\" }\nlogs = { snapshot = false }",
+            "",
+            &[("data", Some(64 << 10)), ("logs", None)],
+        ),
+        // A node's own word goes over the release's, key by key.
+        (
+            "[volumes.data]\nsnapshot = true\nsnapshot_limit = \"4g\"",
+            "[volumes.data]\nsnapshot_limit = \"2g\"\n[volumes.logs]\nsnapshot = true",
+            &[("data", Some(2 * GIB)), ("logs", Some(GIB))],
+        ),
+        (
+            "[volumes.data]\nsnapshot = true",
+            "[volumes.data]\nsnapshot = false",
+            &[("data", None)],
+        ),
+    ];
+    for (lines, drop_in, want) in table {
+        let found = load_texts(machine(), &with_volumes(lines), &[("a.toml", drop_in)]);
+        let found = found.unwrap_or_else(|invalid| {
+            let text = diagnostic::render(&invalid.diagnostics, false);
+            panic!("{lines}\n{drop_in}\n{text}")
+        });
+        let volumes: Vec<_> = found
+            .volumes
+            .iter()
+            .map(|(name, volume)| (name.as_str(), volume.snapshot))
+            .collect();
+        assert_eq!(volumes, *want, "{lines}\n{drop_in}");
+    }
+}
+
+#[test]
+fn bad_words_about_volumes() {
+    for (lines, message, hint) in [
+        (
+            "[volumes.date]\nsnapshot = true",
+            "no container has a volume `date`",
+            "`data`",
+        ),
+        (
+            "[volumes.qqqqqq]",
+            "no container has a volume `qqqqqq`",
+            "volumes = [\"qqqqqq:/path\"]",
+        ),
+        (
+            "[volumes.\"/etc/app\"]\nsnapshot = true",
+            "`/etc/app` is a path of the host",
+            "only named volumes",
+        ),
+        (
+            "[volumes.data]\ndriver = \"nfs\"",
+            "unknown key `driver`",
+            "the engine's local ones",
+        ),
+        (
+            "[volumes.data]\nname = \"x\"",
+            "unknown key `name`",
+            "WORKLOAD-VOLUME",
+        ),
+        (
+            "[volumes.data]\nlabels = {}",
+            "unknown key `labels`",
+            "remove",
+        ),
+        (
+            "[volumes.data]\nsnapshots = true",
+            "unknown key `snapshots` in a volume",
+            "`snapshot`",
+        ),
+        (
+            "[volumes.data]\nsnapshot = \"yes\"",
+            "`snapshot` must be true or false",
+            "without quotes",
+        ),
+        (
+            "[volumes.data]\nsnapshot = true\nsnapshot_limit = \"much\"",
+            "`snapshot_limit`: `much`",
+            "64k",
+        ),
+        (
+            "[volumes.data]\nsnapshot = true\nsnapshot_limit = 0",
+            "0 bytes, too little",
+            "4096",
+        ),
+        (
+            "[volumes]\ndata = true",
+            "`data` must be a table",
+            "snapshot",
+        ),
+    ] {
+        expect_error(&with_volumes(lines), message, hint);
+    }
+    let text = format!(
+        "name = \"w\"\nvolumes = [\"data\"]\n{}",
+        "[containers.app]\nimage = \"a\""
+    );
+    expect_error(&text, "`volumes` must be a table", "[volumes.data]");
+    let loaded = load_texts_with_warnings("[volumes.data]\nsnapshot_limit = \"1m\"");
+    assert_eq!(loaded, ["`snapshot_limit` without a snapshot says nothing"]);
+}
+
+/// The warnings about a workload with these lines about its volumes.
+fn load_texts_with_warnings(lines: &str) -> Vec<String> {
+    let host = machine().with(WORKLOAD, &with_volumes(lines));
+    let loaded = load(&Paths::new(Path::new("/")), &host).expect("valid");
+    let warnings = loaded.warnings.iter();
+    warnings.map(|one| one.message().to_owned()).collect()
+}
+
 #[test]
 fn containers_stand_in_the_order_of_their_start() {
     for (lines_a, lines_b, want) in [
@@ -1606,6 +1735,16 @@ fn node_files() {
         tasks_max = 300
         io_weight = 50
         cpu_weight = 200
+        [update]
+        activation = "manual"
+        window = "Sat 02:00"
+        window_length = "2h"
+        hold_file = "/etc/hold"
+        lock_file = "/srv//app/busy"
+        [trial]
+        settle = "30s"
+        deadline = "5m"
+        tries = 2
     "#;
     let want = Node {
         engine_socket: Some("/run/docker.sock".into()),
@@ -1634,6 +1773,20 @@ fn node_files() {
             tasks_max: Some(300),
             io_weight: Some(50),
             cpu_weight: Some(200),
+        },
+        update: UpdatePolicy {
+            activation: Activation::Manual,
+            window: calendar::Window::new(
+                calendar::Calendar::parse("Sat *-*-* 02:00:00").expect("valid"),
+                Duration::from_secs(7200),
+            ),
+            hold_file: Some("/etc/hold".into()),
+            lock_file: Some("/srv/app/busy".into()),
+        },
+        trial: Trial {
+            settle: Duration::from_secs(30),
+            deadline: Duration::from_secs(300),
+            tries: 2,
         },
     };
     assert_eq!(node(text).expect("valid").value, want);
@@ -1886,7 +2039,8 @@ fn the_manual_explains_every_key_of_the_workload_file() {
     let keys = names::WORKLOAD_KEYS
         .iter()
         .chain(&names::CONTAINER_KEYS)
-        .chain(&names::HEALTH_KEYS);
+        .chain(&names::HEALTH_KEYS)
+        .chain(&names::VOLUME_KEYS);
     for key in keys {
         assert!(words.iter().any(|word| word == key), "{key}");
     }
@@ -1930,6 +2084,8 @@ fn the_example_of_a_node_file_has_the_defaults() {
     assert_eq!(found.store, default.store);
     assert_eq!(found.escalation, default.escalation);
     assert_eq!(found.ready, default.ready);
+    assert_eq!(found.trial, default.trial);
+    assert_eq!(found.update.activation, default.update.activation);
     // As it is shipped, it sets nothing.
     assert_eq!(node(example).expect("valid").value, default);
     let packaged = include_str!("../../packaging/etc/node.toml");

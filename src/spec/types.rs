@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 mod node;
 
-pub use node::{Escalation, Node, Ready, Slice, StorePolicy};
+pub use node::{Activation, Escalation, Node, Ready, Slice, StorePolicy, Trial, UpdatePolicy};
 
 /// A container's name within the workload: the `app` of `[containers.app]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,6 +52,16 @@ pub struct Workload {
     pub name: String,
     /// One or two containers, those that others depend on first.
     pub containers: Vec<Container>,
+    /// What is said of the containers' named volumes, by the workload's own name for them; most are not named here.
+    pub volumes: BTreeMap<String, Volume>,
+}
+
+/// What becomes of a named volume at an update. The engine is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Volume {
+    /// It is copied before the switch and put back on rollback, if it has no more than so many bytes; `None`: it is
+    /// left alone, the default. 1 GiB where the file gives no limit.
+    pub snapshot: Option<u64>,
 }
 
 /// One container, with Compose's meaning for each field of the same name.

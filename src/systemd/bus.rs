@@ -17,12 +17,16 @@ use zbus::{Connection, connection, fdo};
 
 use super::BusAddress;
 use crate::core::api::Report;
+use crate::core::update::{ReleaseId, Wish};
 use crate::daemon::Status;
 
+mod containers;
 mod guard;
 mod objects;
+mod releases;
 
-use objects::{Containers, Supervisor};
+use containers::Containers;
+use objects::Supervisor;
 
 /// The name that the daemon owns; the interface has the same.
 pub const NAME: &str = "org.monopod.Supervisor1";
@@ -53,6 +57,47 @@ pub enum Request {
     Reload(Reply<()>),
     /// The store has new images.
     StoreChanged,
+    /// Something about releases. The answer is one sentence: what comes next.
+    Release(ReleaseAsk, Reply<String>),
+}
+
+/// What is asked about releases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReleaseAsk {
+    /// A release's folder is there, whole. Whether its signature holds is yet to be seen.
+    Offer {
+        /// Which.
+        id: ReleaseId,
+        /// What is to become of it.
+        wish: Wish,
+        /// The node's owner allows that it is older than what was accepted.
+        downgrade: bool,
+    },
+    /// A release is to be tried now.
+    Activate {
+        /// Which; `None` for the one that waits.
+        id: Option<ReleaseId>,
+        /// Whatever its workload says of the moment.
+        force: bool,
+    },
+    /// Back to the release before, now.
+    RollBack,
+    /// A rejected release is to be tried once more.
+    Retry(ReleaseId),
+    /// Nothing is activated by itself; or it is again.
+    Hold(bool),
+    /// A release is never pruned; or it may be again.
+    Pin(ReleaseId, bool),
+}
+
+/// What a wish is called on the bus.
+pub(super) fn wish_word(wish: Wish) -> &'static str {
+    match wish {
+        Wish::Take => "take",
+        Wish::Stage => "stage",
+        Wish::Activate { force: false } => "activate",
+        Wish::Activate { force: true } => "activate-now",
+    }
 }
 
 /// Why a request is not fulfilled.
@@ -64,6 +109,9 @@ pub enum RequestError {
     /// What the request names is not there.
     #[error("{0}")]
     NotFound(String),
+    /// It may not be: a signature, a downgrade, a release that was rejected.
+    #[error("{0}")]
+    Refused(String),
     /// It was tried.
     #[error("{0}")]
     Failed(String),
@@ -142,7 +190,7 @@ pub async fn serve(
     requests: mpsc::Sender<Request>,
 ) -> Result<Connection, BusError> {
     let mut builder = connection::Builder::address(address.as_str());
-    for (path, container) in objects::containers(&state) {
+    for (path, container) in containers::containers(&state) {
         builder = builder.serve_at(path, container);
     }
     let attempt = builder

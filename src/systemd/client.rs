@@ -10,7 +10,8 @@ use zbus::proxy::OwnerChangedStream;
 use zbus::{connection, fdo, proxy};
 
 use super::BusAddress;
-use super::bus::{ERRORS, GREETING};
+use super::bus::{self, ERRORS, GREETING, ReleaseAsk};
+use crate::core::update::ReleaseId;
 
 /// How long the daemon may take to answer.
 const ANSWER: Duration = Duration::from_secs(25);
@@ -42,6 +43,8 @@ pub enum Refusal {
     Invalid,
     /// What the request names is not there.
     NotFound,
+    /// It may not be: a signature, a downgrade, a release that was rejected.
+    Refused,
     /// It was tried.
     Failed,
     /// The caller may not ask this.
@@ -58,6 +61,7 @@ impl From<zbus::Error> for ClientError {
                 match kind.and_then(|kind| kind.strip_prefix('.')) {
                     Some("Invalid") => Self::Refused(Refusal::Invalid, text),
                     Some("NotFound") => Self::Refused(Refusal::NotFound, text),
+                    Some("Refused") => Self::Refused(Refusal::Refused, text),
                     Some("Failed") => Self::Refused(Refusal::Failed, text),
                     Some(_) | None => Self::Other(text),
                 }
@@ -86,6 +90,12 @@ trait Supervisor {
     fn restart(&self, name: &str) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
     fn store_changed(&self) -> zbus::Result<()>;
+    fn offer_release(&self, id: &str, wish: &str, allow_downgrade: bool) -> zbus::Result<String>;
+    fn activate_release(&self, id: &str, force: bool) -> zbus::Result<String>;
+    fn roll_back(&self) -> zbus::Result<String>;
+    fn retry_release(&self, id: &str) -> zbus::Result<String>;
+    fn hold_updates(&self, hold: bool) -> zbus::Result<String>;
+    fn pin_release(&self, id: &str, pin: bool) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
     #[zbus(signal)]
@@ -177,6 +187,35 @@ impl Client {
     /// [`ClientError::NoDaemon`] is no trouble for an importer: the next daemon looks by itself.
     pub async fn store_changed(&self) -> Result<(), ClientError> {
         Ok(self.proxy.store_changed().await?)
+    }
+
+    /// Asks something about releases. The answer is one sentence: what comes next.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Refused`] if it may not be; [`Refusal::NotFound`] if there is no such release;
+    /// [`Refusal::Denied`] unless root asks, or the daemon's own user offers a release to be taken.
+    pub async fn release(&self, ask: &ReleaseAsk) -> Result<String, ClientError> {
+        let answer = match ask {
+            ReleaseAsk::Offer {
+                id,
+                wish,
+                downgrade,
+            } => {
+                self.proxy
+                    .offer_release(id.as_str(), bus::wish_word(*wish), *downgrade)
+                    .await
+            }
+            ReleaseAsk::Activate { id, force } => {
+                let id = id.as_ref().map(ReleaseId::as_str).unwrap_or_default();
+                self.proxy.activate_release(id, *force).await
+            }
+            ReleaseAsk::RollBack => self.proxy.roll_back().await,
+            ReleaseAsk::Retry(id) => self.proxy.retry_release(id.as_str()).await,
+            ReleaseAsk::Hold(hold) => self.proxy.hold_updates(*hold).await,
+            ReleaseAsk::Pin(id, pin) => self.proxy.pin_release(id.as_str(), *pin).await,
+        };
+        Ok(answer?)
     }
 
     /// The daemon's version.

@@ -128,6 +128,7 @@ pub fn kind(kind: ReportKind) -> &'static str {
 
 /// The table: level, word, `MESSAGE_ID`; `units/monopod.catalog` has a text for each. A transition is a warning if someone should look at it one day, and an error if
 /// monopod cannot mend it alone.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn entry(kind: ReportKind) -> (Level, &'static str, &'static str) {
     use ReportKind as K;
     match kind {
@@ -206,6 +207,33 @@ fn entry(kind: ReportKind) -> (Level, &'static str, &'static str) {
             "restart-asked",
             "8c0e77c2ef6f44a9b18836632b79bd79",
         ),
+        K::ReleaseStaged => (
+            Level::INFO,
+            "release-staged",
+            "177fc23a66374a90a7b8dc75c8691fd5",
+        ),
+        K::ReleaseDelayed => (
+            Level::WARN,
+            "release-delayed",
+            "63666895c496416680e49b547e2cece0",
+        ),
+        K::ReleaseRejected => (
+            Level::ERROR,
+            "release-rejected",
+            "dc3be5700032431296c8caa63f185553",
+        ),
+        K::TrialBegun => (
+            Level::INFO,
+            "trial-begun",
+            "4b20ce61ada646b2ac9a5fa72d74c8ab",
+        ),
+        K::Committed => (Level::INFO, "committed", "9ff0ec612bae48f39fcd43bfe050b3ef"),
+        K::RolledBack => (
+            Level::ERROR,
+            "rolled-back",
+            "050f904f332c4ca787d0e4e44ec0771d",
+        ),
+        K::GivenUp => (Level::ERROR, "given-up", "489c43cb38f94523b5b2e2837a7d80af"),
         K::Stopping => (Level::INFO, "stopping", "7e19f76f3083432880a38fd6e9b6e0cc"),
     }
 }
@@ -217,6 +245,8 @@ pub enum Rescued {
     Engine,
     /// The node is rebooted.
     Reboot,
+    /// Volumes were copied, put back, or their copy removed.
+    Volumes,
     /// Nothing was done.
     Refused,
 }
@@ -227,6 +257,7 @@ impl Rescued {
         match self {
             Self::Engine => "09684b810d3a410e8a30b0c3583e696f",
             Self::Reboot => "6ee1b9360c9c4312a3dc12ad3aec7b0d",
+            Self::Volumes => "3df6b111f1bb410e90248a49e2aaaab5",
             Self::Refused => "6301938f11c04b28869cb3475f5adaa8",
         }
     }
@@ -237,6 +268,7 @@ pub fn rescue(what: Rescued, text: &str) {
     let id = what.message_id();
     match what {
         Rescued::Engine | Rescued::Reboot => warn!(MESSAGE_ID = id, "{text}"),
+        Rescued::Volumes => info!(MESSAGE_ID = id, "{text}"),
         Rescued::Refused => error!(MESSAGE_ID = id, "{text}"),
     }
 }
@@ -336,7 +368,14 @@ mod tests {
             K::Recovered => K::LedgerFailed,
             K::LedgerFailed => K::Reloaded,
             K::Reloaded => K::RestartAsked,
-            K::RestartAsked => K::Stopping,
+            K::RestartAsked => K::ReleaseStaged,
+            K::ReleaseStaged => K::ReleaseDelayed,
+            K::ReleaseDelayed => K::ReleaseRejected,
+            K::ReleaseRejected => K::TrialBegun,
+            K::TrialBegun => K::Committed,
+            K::Committed => K::RolledBack,
+            K::RolledBack => K::GivenUp,
+            K::GivenUp => K::Stopping,
             K::Stopping => return None,
         })
     }
@@ -376,7 +415,13 @@ mod tests {
             std::iter::successors(Some(ReportKind::Adopted), |kind| next(*kind))
                 .map(message_id)
                 .collect();
-        kinds.extend([Rescued::Engine, Rescued::Reboot, Rescued::Refused].map(Rescued::message_id));
+        let rescued = [
+            Rescued::Engine,
+            Rescued::Reboot,
+            Rescued::Volumes,
+            Rescued::Refused,
+        ];
+        kinds.extend(rescued.map(Rescued::message_id));
         let mut ids: Vec<_> = catalog().iter().map(|(id, _)| *id).collect();
         kinds.sort_unstable();
         ids.sort_unstable();

@@ -47,7 +47,7 @@ fn systemd_takes_every_unit() {
         fs::write(&path, unit).unwrap();
         paths.push(path);
     }
-    assert_eq!(paths.len(), 6, "{paths:?}");
+    assert_eq!(paths.len(), 8, "{paths:?}");
     let drop_ins = dir.path().join("monopod.service.d");
     fs::create_dir(&drop_ins).unwrap();
     for name in [
@@ -96,6 +96,11 @@ fn the_sandbox_is_as_tight_as_it_was() {
             0.9,
         ),
         (
+            "monopod-volumes.service",
+            read(&units().join("monopod-volumes.service")),
+            1.4,
+        ),
+        (
             "monopod-appeared.service",
             read(&units().join("monopod-appeared.service")),
             0.5,
@@ -118,7 +123,14 @@ fn what_is_enabled_brings_the_rest_along() {
             .flat_map(|value| value.split(' ').map(str::to_owned))
             .collect()
     };
-    assert_eq!(words("Wants"), ["monopod.slice", "monopod-rescue.path"]);
+    assert_eq!(
+        words("Wants"),
+        [
+            "monopod.slice",
+            "monopod-rescue.path",
+            "monopod-volumes.path"
+        ]
+    );
     assert_eq!(words("Also"), ["monopod.path"]);
     assert_eq!(words("Requires"), [""; 0]);
     for after in words("After") {

@@ -33,6 +33,7 @@ impl Read for Pulled<'_> {
 fn take_from(store: &Store, reader: &mut impl Read, bind: bool) -> Result<Taken, BundleError> {
     let trust = Trust::of_text("the test", ONE_PUB).expect("a key");
     let options = TakeOptions {
+        accepted: std::collections::BTreeMap::new(),
         machine: Machine::here(&Paths::new("/".as_ref())),
         max_image_size: 64 << 20,
         bind,

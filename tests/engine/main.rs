@@ -13,3 +13,4 @@ mod node;
 mod scripted;
 mod silence;
 mod support;
+mod volumes;

@@ -145,6 +145,7 @@ fn bundle() {
         }
         let store = Store::open(&folder.path().join("store")).expect("a store");
         let options = TakeOptions {
+            accepted: std::collections::BTreeMap::new(),
             machine: machine.clone(),
             max_image_size: 1 << 20,
             bind: true,
@@ -206,6 +207,7 @@ fn signed() {
         .concat();
         let store = Store::open(&folder.path().join("store")).expect("a store");
         let options = TakeOptions {
+            accepted: std::collections::BTreeMap::new(),
             machine: machine.clone(),
             max_image_size: 1 << 20,
             bind: true,

@@ -67,7 +67,11 @@ fn the_containers_are_in_the_slice_and_the_owner_limits_it() {
 #[test]
 fn the_units_are_shut_in() {
     let node = Node::installed();
-    for (unit, most) in [("monopod.service", 1.5), ("monopod-rescue.service", 2.0)] {
+    for (unit, most) in [
+        ("monopod.service", 1.5),
+        ("monopod-rescue.service", 2.0),
+        ("monopod-volumes.service", 1.5),
+    ] {
         let json = node.ok(&format!("systemd-analyze security --no-pager {unit}"));
         let line = json.lines().last().unwrap_or_default();
         let score: f64 = line
@@ -78,6 +82,7 @@ fn the_units_are_shut_in() {
         assert!(score <= most, "{line}");
     }
     node.ok(
-        "systemd-analyze verify --man=no monopod.service monopod.path monopod-rescue.path monopod.slice",
+        "systemd-analyze verify --man=no monopod.service monopod.path monopod-rescue.path monopod-volumes.path \
+         monopod.slice",
     );
 }

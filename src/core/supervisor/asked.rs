@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{End, Supervisor};
-use crate::core::api::{Desired, Notify, Parting, Policy, ReportKind};
+use crate::core::api::{Action, Desired, Notify, Parting, Policy, ReportKind};
 use crate::core::container::{Course, Image, Kind, Machine, Want, Why};
 use crate::core::ladder::Ladder;
 use crate::core::ledger::Record;
@@ -26,8 +26,21 @@ impl Supervisor {
     /// Files are in force. Whatever they leave as it was keeps its failures, and the ladder its rung: to read
     /// the same files again mends nothing.
     pub(super) fn reload(&mut self, desired: Vec<Desired>, policy: Option<Policy>) {
-        let now = self.now;
         let other_ladder = policy.is_some_and(|policy| self.configured(policy));
+        let changed = self.put_in_force(desired);
+        if other_ladder || (changed && !self.hopeless()) {
+            self.begin_anew();
+        }
+        self.report(
+            None,
+            ReportKind::Reloaded,
+            "the files were read again and are in force".to_owned(),
+        );
+    }
+
+    /// Takes over what should run; returns whether anything is another one.
+    fn put_in_force(&mut self, desired: Vec<Desired>) -> bool {
+        let now = self.now;
         let mut changed = false;
         for machine in &mut self.machines {
             if !desired.iter().any(|desired| desired.role == machine.role) {
@@ -64,14 +77,39 @@ impl Supervisor {
                 }
             }
         }
-        if other_ladder || (changed && !self.hopeless()) {
-            self.begin_anew();
+        changed
+    }
+
+    /// Another release is in force, or none for the moment: whatever failed before was not its doing.
+    ///
+    /// On trial there are no upper rungs: whoever has put it on trial takes it back.
+    pub(crate) fn switch(
+        &mut self,
+        now: Time,
+        desired: Vec<Desired>,
+        on_trial: bool,
+    ) -> Vec<Action> {
+        self.now = self.now.max(now);
+        self.trial = on_trial;
+        for machine in &mut self.machines {
+            if machine.desired().is_some() {
+                machine.forgive(self.now);
+            }
         }
-        self.report(
-            None,
-            ReportKind::Reloaded,
-            "the files were read again and are in force".to_owned(),
-        );
+        self.put_in_force(desired);
+        self.begin_anew();
+        self.settle();
+        std::mem::take(&mut self.actions)
+    }
+
+    /// What runs from the beginning is on trial.
+    pub(crate) fn trial_begun(&mut self) {
+        self.trial = true;
+    }
+
+    /// The release on trial has proved itself.
+    pub(crate) fn trial_over(&mut self) {
+        self.trial = false;
     }
 
     pub(super) fn restart_asked(&mut self, role: Option<&Role>) {

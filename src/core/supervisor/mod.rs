@@ -30,7 +30,7 @@ use crate::core::backoff::Jitter;
 use crate::core::container::{Course, Image, Kind, Machine, Pending, Want, Watch, Why, patience};
 use crate::core::health::Verdict;
 use crate::core::ladder::{Ladder, Spending};
-use crate::core::ledger::{Durable, EngineRecord, Volatile};
+use crate::core::ledger::{Budgets, EngineRecord, Part, Volatile};
 use crate::core::time::Time;
 use crate::spec::types::{Escalation, Ready, Role};
 
@@ -82,19 +82,19 @@ enum Survey {
     Done,
 }
 
-/// What is being written to the durable ledger.
+/// What of the budgets is being written to the durable ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Writing {
     Nothing,
     Under {
-        durable: Durable,
+        budgets: Budgets,
         purpose: Purpose,
         /// When it is given up.
         by: Time,
     },
     /// It was given up and may still come to its end; until then there is no other one.
     Late {
-        durable: Durable,
+        budgets: Budgets,
     },
 }
 
@@ -132,13 +132,15 @@ pub struct Supervisor {
     survey: Survey,
     engine: EngineLine,
     ladder: Ladder,
-    durable: Durable,
+    budgets: Budgets,
     writing: Writing,
     /// No new attempt to write the ledger before this time.
     write_at: Time,
     recorded: Volatile,
     preload: Preload,
     parting: Option<End>,
+    /// What runs is on trial: instead of the upper rungs there is the way back.
+    trial: bool,
     /// Why the files that were read last are not in force.
     refused: Option<String>,
     /// READY=1 has been sent.
@@ -156,7 +158,7 @@ impl Supervisor {
     pub fn new(
         config: Config,
         desired: Vec<Desired>,
-        durable: Durable,
+        budgets: Budgets,
         volatile: Volatile,
         now: Time,
     ) -> Self {
@@ -181,13 +183,13 @@ impl Supervisor {
         let mut used = volatile.engine.clone();
         used.hold = used.hold.min(now + engine::ENGINE_STARTS);
         // Whoever asked for it has died since; it is not asked for again.
-        let ladder = match durable.reboots.under_way(&config.boot, now, rungs::REBOOTS) {
+        let ladder = match budgets.reboots.under_way(&config.boot, now, rungs::REBOOTS) {
             Some(since) => Ladder::Rebooting { since },
             None => Ladder::Climbing,
         };
-        let durable = Durable {
-            reboots: durable.reboots.in_boot(&config.boot),
-            ..durable
+        let budgets = Budgets {
+            reboots: budgets.reboots.in_boot(&config.boot),
+            ..budgets
         };
         Self {
             jitter: Jitter::new(config.seed),
@@ -203,12 +205,13 @@ impl Supervisor {
                 rescuing: Rescuing::Nothing,
             },
             ladder,
-            durable,
+            budgets,
             writing: Writing::Nothing,
             write_at: now,
             recorded: volatile,
             preload: Preload::Running,
             parting: None,
+            trial: false,
             refused: None,
             ready: false,
             fed: None,
@@ -256,7 +259,6 @@ impl Supervisor {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Tick => {}
             Event::Done(op, result) => self.done(op, result),
             Event::Progress(op) => self.progressed(op),
             Event::Died { role, pid } => self.died(&role, pid),
@@ -277,7 +279,7 @@ impl Supervisor {
                     alive.tracker.app(now, &note);
                 }
             }
-            Event::Persisted(result) => self.persisted(result),
+            Event::Persisted(Part::Budgets, result) => self.persisted(result),
             Event::StoreChanged => self.look_for_images(),
             Event::PreloadDone => {
                 self.preload = Preload::Done;
@@ -288,6 +290,16 @@ impl Supervisor {
             Event::Rescued(rescue, result) => self.rescued(rescue, result),
             Event::Restart(role) => self.restart_asked(role.as_ref()),
             Event::Terminate(parting) => self.terminate(parting),
+            // The rest is the update's, if anybody's.
+            Event::Tick
+            | Event::Persisted(Part::Book, _)
+            | Event::StageMoved(_)
+            | Event::Staged(..)
+            | Event::Gates(_)
+            | Event::Hooked(..)
+            | Event::Snapshotted(..)
+            | Event::Restored(..)
+            | Event::Loaded(..) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use crate::core::api::{Action, ReportKind, Rescue};
 use crate::core::container::{Machine, Want};
 use crate::core::health::Verdict;
 use crate::core::ladder::{Answered, Ladder, Spending, answer};
-use crate::core::ledger::Durable;
+use crate::core::ledger::{Budgets, Entry};
 use crate::core::time::Time;
 
 /// How long after a failed write of the ledger the next one is tried.
@@ -26,7 +26,9 @@ impl Supervisor {
         }
         let now = self.now;
         match (&self.ladder, self.spent()) {
-            // The engine's own rung comes first, and it is bounded.
+            // The way back comes first, and it is bounded.
+            (Ladder::Climbing, Some(_)) if self.trial => {}
+            // So does the engine's own rung.
             (Ladder::Climbing, Some(why)) if !self.engine_in_hand() => match self.writing {
                 Writing::Nothing => self.next_rung(&why),
                 Writing::Under { .. } => {}
@@ -63,25 +65,26 @@ impl Supervisor {
     /// The containers' rungs and the engine's are used up.
     fn next_rung(&mut self, why: &str) {
         let policy = &self.config.escalation;
-        let mut durable = self.durable.clone();
-        let spending = if self.config.watchdog.is_some() && durable.withheld < policy.withholds {
-            durable.withheld = durable.withheld.saturating_add(1);
+        let mut budgets = self.budgets.clone();
+        let spending = if self.config.watchdog.is_some() && budgets.withheld < policy.withholds {
+            budgets.withheld = budgets.withheld.saturating_add(1);
             Spending::Withholding
-        } else if policy.reboot && durable.reboots.count() < policy.reboots_per_day {
-            durable.reboots = durable.reboots.one_more(&self.config.boot, self.now);
+        } else if policy.reboot && budgets.reboots.count() < policy.reboots_per_day {
+            budgets.reboots = budgets.reboots.one_more(&self.config.boot, self.now);
             Spending::Reboot
         } else {
             self.enter_safe_state(why);
             return;
         };
         self.ladder = Ladder::Recording(spending);
-        self.write(durable, Purpose::Rung(spending));
+        self.write(budgets, Purpose::Rung(spending));
     }
 
-    fn write(&mut self, durable: Durable, purpose: Purpose) {
-        self.actions.push(Action::Persist(durable.clone()));
+    fn write(&mut self, budgets: Budgets, purpose: Purpose) {
+        self.actions
+            .push(Action::Persist(Entry::Budgets(budgets.clone())));
         self.writing = Writing::Under {
-            durable,
+            budgets,
             purpose,
             by: self.now + WRITE_BY,
         };
@@ -94,43 +97,44 @@ impl Supervisor {
             return;
         }
         let stable = self.config.escalation.stable;
-        let stable = self.all_wanted().all(|machine| {
-            machine.record.strikes == 0
-                && calm_for(machine, self.now).is_some_and(|span| span >= stable)
-        });
-        let mut durable = self.durable.clone();
+        let stable = self.all_wanted().next().is_some()
+            && self.all_wanted().all(|machine| {
+                machine.record.strikes == 0
+                    && calm_for(machine, self.now).is_some_and(|span| span >= stable)
+            });
+        let mut budgets = self.budgets.clone();
         let per_day = self.config.escalation.reboots_per_day;
-        if (durable.reboots.due(per_day)).is_some_and(|due| due <= self.now) {
-            durable.reboots = durable.reboots.at(self.now);
+        if (budgets.reboots.due(per_day)).is_some_and(|due| due <= self.now) {
+            budgets.reboots = budgets.reboots.at(self.now);
         }
         if stable {
-            durable.withheld = 0;
-            durable.reboots = durable.reboots.without_past();
+            budgets.withheld = 0;
+            budgets.reboots = budgets.reboots.without_past();
         }
-        if durable != self.durable {
-            self.write(durable, Purpose::Refill);
+        if budgets != self.budgets {
+            self.write(budgets, Purpose::Refill);
         }
     }
 
     /// The ledger is on disk, or is not.
     pub(super) fn persisted(&mut self, result: Result<(), String>) {
         let writing = std::mem::replace(&mut self.writing, Writing::Nothing);
-        let (durable, purpose) = match writing {
+        let (budgets, purpose) = match writing {
             Writing::Nothing => return,
             Writing::Under {
-                durable, purpose, ..
-            } => (durable, purpose),
-            Writing::Late { durable } => {
+                budgets, purpose, ..
+            } => (budgets, purpose),
+            Writing::Late { budgets } => {
                 // What it was for is past; what is on disk counts.
                 if result.is_ok() {
-                    self.durable = durable;
+                    self.budgets = budgets;
                 }
                 return;
             }
         };
         match result {
             Ok(()) => {
-                self.durable = durable;
+                self.budgets = budgets;
                 match purpose {
                     // Who is told to end while it writes climbs no further.
                     Purpose::Rung(spending)
@@ -150,9 +154,9 @@ impl Supervisor {
 
     /// A write takes too long. Its end will be told all the same, and is not another one's.
     pub(super) fn write_late(&mut self) {
-        if let Writing::Under { durable, .. } = &self.writing {
+        if let Writing::Under { budgets, .. } = &self.writing {
             self.writing = Writing::Late {
-                durable: durable.clone(),
+                budgets: budgets.clone(),
             };
             self.not_written("the medium does not answer");
         }
@@ -172,7 +176,7 @@ impl Supervisor {
         self.ladder = Ladder::Withholding { since: self.now };
         let text = format!(
             "the watchdog is no longer fed ({} of {}): systemd will restart monopod",
-            self.durable.withheld, self.config.escalation.withholds
+            self.budgets.withheld, self.config.escalation.withholds
         );
         self.report(None, ReportKind::WatchdogWithheld, text);
     }
@@ -189,7 +193,7 @@ impl Supervisor {
         self.ladder = Ladder::Rebooting { since: self.now };
         let text = format!(
             "{why}: the node is rebooted ({} of {} within 24 hours of uptime)",
-            self.durable.reboots.count(),
+            self.budgets.reboots.count(),
             self.config.escalation.reboots_per_day
         );
         self.report(None, ReportKind::RebootAsked, text.clone());
@@ -253,6 +257,11 @@ impl Supervisor {
         })
     }
 
+    /// Why nothing more can be done for the containers by restarting or recreating them.
+    pub(crate) fn exhausted(&self) -> Option<String> {
+        self.spent().filter(|_| !self.engine_lost())
+    }
+
     /// Nothing hurts any more. To be starting, or not to know, is not that.
     fn relieved(&self) -> bool {
         let hurts = |machine: &Machine| {
@@ -289,7 +298,7 @@ impl Supervisor {
             | Ladder::Safe { .. } => None,
         };
         let writing = match self.writing {
-            Writing::Nothing => (self.durable.reboots)
+            Writing::Nothing => (self.budgets.reboots)
                 .due(self.config.escalation.reboots_per_day)
                 .map(|due| due.max(self.write_at)),
             Writing::Under { by, .. } => Some(by),

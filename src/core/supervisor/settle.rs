@@ -266,11 +266,13 @@ impl Supervisor {
                 && self
                     .all_wanted()
                     .any(|machine| matches!(machine.image, Image::Missing { .. })));
+        let any = self.all_wanted().next().is_some();
         hopeless
-            || self.all_wanted().all(|machine| match self.config.ready {
-                Ready::Healthy => machine.verdict() == Verdict::Healthy,
-                Ready::Running => machine.alive().is_some(),
-            })
+            || any
+                && self.all_wanted().all(|machine| match self.config.ready {
+                    Ready::Healthy => machine.verdict() == Verdict::Healthy,
+                    Ready::Running => machine.alive().is_some(),
+                })
     }
 
     /// When systemd wants to hear something.
@@ -298,8 +300,8 @@ impl Supervisor {
                 record.strikes > 0
                     || record.quick > 0
                     || record.excused > 0
-                    || self.durable.withheld > 0
-                    || !self.durable.reboots.is_empty()
+                    || self.budgets.withheld > 0
+                    || !self.budgets.reboots.is_empty()
                     || matches!(self.ladder, Ladder::Safe { .. })
             })
             .filter_map(|machine| Some((machine.alive()?, machine.record.hold)))
@@ -319,6 +321,8 @@ impl Supervisor {
             containers,
             withholding,
             engine: self.engine.used.clone(),
+            // The rest is not the supervisor's.
+            ..Volatile::default()
         };
         if volatile != self.recorded {
             self.recorded = volatile.clone();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::core::api::{Answer, Fault, Outcome, Policy, Rescue, Running, Seen, SeenState};
 use crate::core::ladder::Rung;
+use crate::core::ledger::Entry;
 use crate::spec::types::{Condition, Health, Healthcheck, Probe, Target, Timing};
 
 fn role(name: &str) -> Role {
@@ -60,10 +61,10 @@ struct Story {
 
 impl Story {
     fn new(desired: Vec<Desired>) -> Self {
-        Self::with(desired, Some(Duration::from_secs(60)), Durable::default())
+        Self::with(desired, Some(Duration::from_secs(60)), Budgets::default())
     }
 
-    fn with(desired: Vec<Desired>, watchdog: Option<Duration>, durable: Durable) -> Self {
+    fn with(desired: Vec<Desired>, watchdog: Option<Duration>, budgets: Budgets) -> Self {
         let config = Config {
             escalation: Escalation {
                 restarts: 1,
@@ -78,7 +79,7 @@ impl Story {
         };
         let now = Time(Duration::from_secs(100));
         let mut story = Self {
-            supervisor: Supervisor::new(config, desired, durable, Volatile::default(), now),
+            supervisor: Supervisor::new(config, desired, budgets, Volatile::default(), now),
             now,
             calls: Vec::new(),
             told: Vec::new(),
@@ -295,7 +296,7 @@ fn a_dead_process_is_restarted_at_once_whatever_the_engine_believes() {
 
 #[test]
 fn the_ladder_is_climbed_to_the_safe_state_where_no_watchdog_is() {
-    let mut story = Story::with(vec![desired("app", &[])], None, Durable::default());
+    let mut story = Story::with(vec![desired("app", &[])], None, Budgets::default());
     story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
     let refused = || Err(Fault::Refused("port is taken".to_owned()));
     story.answer(&image("app"), has_image());
@@ -337,11 +338,14 @@ fn the_watchdog_is_withheld_only_after_the_ledger_says_so() {
             };
             story.answer(&call, answer);
         }
-        let durable = Durable {
+        let budgets = Budgets {
             withheld: 1,
-            ..Durable::default()
+            ..Budgets::default()
         };
-        if story.told.contains(&Action::Persist(durable)) {
+        if story
+            .told
+            .contains(&Action::Persist(Entry::Budgets(budgets)))
+        {
             break;
         }
     }
@@ -351,7 +355,7 @@ fn the_watchdog_is_withheld_only_after_the_ledger_says_so() {
         story.said(&Notify::Watchdog),
         "not yet written, so still fed"
     );
-    story.event(Event::Persisted(Ok(())));
+    story.event(Event::Persisted(Part::Budgets, Ok(())));
     story.told.clear();
     story.live(Duration::from_secs(120), &bad);
     assert!(!story.said(&Notify::Watchdog));
@@ -363,7 +367,7 @@ fn a_budget_that_cannot_be_written_is_none() {
     let mut story = Story::with(
         vec![desired("app", &[])],
         Some(Duration::from_secs(60)),
-        Durable::default(),
+        Budgets::default(),
     );
     story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
     story.answer(&image("app"), has_image());
@@ -373,7 +377,7 @@ fn a_budget_that_cannot_be_written_is_none() {
         story.answer(&look("app"), Ok(Outcome::Seen(Vec::new())));
         story.answer(&image("app"), has_image());
     }
-    story.event(Event::Persisted(Err("disk full".to_owned())));
+    story.event(Event::Persisted(Part::Budgets, Err("disk full".to_owned())));
     assert_eq!(story.supervisor.rung(), Rung::SafeState);
     assert_eq!(story.reports(ReportKind::LedgerFailed), 1);
 }
@@ -547,6 +551,7 @@ fn refused_files_are_told_until_a_good_reload() {
     let policy = Policy {
         escalation: Escalation::default(),
         ready: Ready::Running,
+        ..Policy::default()
     };
     // Newer images of the preload folder are no answer to it.
     story.event(reload(vec![desired("app", &[])]));
@@ -572,6 +577,7 @@ fn a_policy_takes_effect_at_once() {
     let policy = |ready| Policy {
         escalation: Escalation::default(),
         ready,
+        ..Policy::default()
     };
     story.event(configured(
         vec![desired("app", &[])],
@@ -583,7 +589,7 @@ fn a_policy_takes_effect_at_once() {
 #[test]
 fn a_reboot_that_nobody_makes_ends_in_the_safe_state() {
     for taken in [Ok(()), Err("nobody".to_owned())] {
-        let mut story = Story::with(vec![desired("app", &[])], None, Durable::default());
+        let mut story = Story::with(vec![desired("app", &[])], None, Budgets::default());
         let escalation = Escalation {
             restarts: 0,
             recreates: 0,
@@ -593,13 +599,14 @@ fn a_reboot_that_nobody_makes_ends_in_the_safe_state() {
         let policy = Policy {
             escalation,
             ready: Ready::Healthy,
+            ..Policy::default()
         };
         story.event(configured(vec![desired("app", &[])], policy));
         story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
         story.answer(&image("app"), Err(Fault::Refused("no".to_owned())));
         story.pass(Duration::from_secs(6));
         assert!(!asked_to_reboot(&story), "it is not on disk");
-        story.event(Event::Persisted(Ok(())));
+        story.event(Event::Persisted(Part::Budgets, Ok(())));
         assert!(asked_to_reboot(&story));
         assert_eq!(story.supervisor.rung(), Rung::Reboot);
         assert_eq!(story.supervisor.view().reboots, 1);
@@ -617,7 +624,7 @@ fn a_reboot_that_nobody_makes_ends_in_the_safe_state() {
 
 /// A story in which a failure of `app`, whose image is refused, is about to be written as a reboot.
 fn recording_a_reboot(desired: Vec<Desired>) -> Story {
-    let mut story = Story::with(desired.clone(), None, Durable::default());
+    let mut story = Story::with(desired.clone(), None, Budgets::default());
     let escalation = Escalation {
         restarts: 0,
         recreates: 0,
@@ -627,6 +634,7 @@ fn recording_a_reboot(desired: Vec<Desired>) -> Story {
     let policy = Policy {
         escalation,
         ready: Ready::Healthy,
+        ..Policy::default()
     };
     story.event(configured(desired, policy));
     story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
@@ -641,7 +649,7 @@ fn recording_a_reboot(desired: Vec<Desired>) -> Story {
 fn whoever_is_told_to_end_does_not_reboot_the_node() {
     let mut story = recording_a_reboot(vec![desired("app", &[])]);
     story.event(Event::Terminate(Parting::Stop));
-    story.event(Event::Persisted(Ok(())));
+    story.event(Event::Persisted(Part::Budgets, Ok(())));
     assert!(!asked_to_reboot(&story));
 }
 
@@ -657,7 +665,7 @@ fn a_late_end_of_one_write_is_not_taken_for_anothers() {
     let writes = |action: &Action| matches!(action, Action::Persist(_));
     assert!(!story.told.iter().any(writes), "the first one still lives");
     assert_eq!(story.supervisor.rung(), Rung::SafeState);
-    story.event(Event::Persisted(Ok(())));
+    story.event(Event::Persisted(Part::Budgets, Ok(())));
     assert!(!asked_to_reboot(&story));
     assert_eq!(story.supervisor.view().reboots, 1, "as it is on disk");
 }
@@ -665,13 +673,13 @@ fn a_late_end_of_one_write_is_not_taken_for_anothers() {
 #[test]
 fn a_reboot_that_an_earlier_daemon_asked_for_is_not_asked_for_again() {
     for (boot, rung) in [("this", Rung::Reboot), ("other", Rung::Foot)] {
-        let durable = Durable {
+        let budgets = Budgets {
             withheld: 0,
-            reboots: Durable::default()
+            reboots: Budgets::default()
                 .reboots
                 .one_more(boot, Time(Duration::from_secs(90))),
         };
-        let mut story = Story::with(vec![desired("app", &[])], None, durable);
+        let mut story = Story::with(vec![desired("app", &[])], None, budgets);
         assert_eq!(story.supervisor.rung(), rung);
         if rung == Rung::Reboot {
             story.pass(Duration::from_secs(280));
@@ -686,7 +694,7 @@ fn a_reboot_that_an_earlier_daemon_asked_for_is_not_asked_for_again() {
 #[test]
 fn a_restart_of_one_takes_nothing_back_that_is_due_to_another() {
     let mut story = recording_a_reboot(vec![desired("app", &[]), desired("other", &[])]);
-    story.event(Event::Persisted(Err("disk full".to_owned())));
+    story.event(Event::Persisted(Part::Budgets, Err("disk full".to_owned())));
     assert_eq!(story.supervisor.rung(), Rung::SafeState);
     story.event(Event::Restart(Some(role("other"))));
     assert_eq!(story.supervisor.rung(), Rung::SafeState);
@@ -721,6 +729,7 @@ fn files_and_policy_are_in_force_at_the_same_time() {
     let policy = Policy {
         escalation: Escalation::default(),
         ready: Ready::Running,
+        ..Policy::default()
     };
     let both = vec![desired("app", &[]), desired("new", &[])];
     story.event(configured(both, policy));
@@ -741,6 +750,7 @@ fn files_and_policy_are_in_force_at_the_same_time() {
     let policy = Policy {
         escalation,
         ready: Ready::Healthy,
+        ..Policy::default()
     };
     story.event(configured(vec![other], policy));
     let writes = |action: &Action| matches!(action, Action::Persist(_));
@@ -751,12 +761,13 @@ fn files_and_policy_are_in_force_at_the_same_time() {
 #[test]
 fn a_reload_that_changes_nothing_mends_nothing() {
     let mut story = recording_a_reboot(vec![desired("app", &[]), desired("other", &[])]);
-    story.event(Event::Persisted(Err("disk full".to_owned())));
+    story.event(Event::Persisted(Part::Budgets, Err("disk full".to_owned())));
     assert_eq!(story.supervisor.rung(), Rung::SafeState);
     let now = story.supervisor.config.escalation.clone();
     let same = |escalation: &Escalation| Policy {
         escalation: escalation.clone(),
         ready: Ready::Healthy,
+        ..Policy::default()
     };
     let both = || vec![desired("app", &[]), desired("other", &[])];
     story.event(configured(both(), same(&now)));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Preload, Supervisor};
+use super::{Preload, Supervisor, Survey};
 use crate::core::api::{Answer, Desired, Parting};
 use crate::core::container::{Course, Image, Kind, Machine, Phase, Why};
 use crate::core::health::Verdict;
@@ -136,9 +136,9 @@ impl Supervisor {
             rung: self.rung(),
             line: self.status_line(),
             engine_silent: self.engine.silent > 0,
-            withheld: self.durable.withheld,
+            withheld: self.budgets.withheld,
             engine_restarts: self.engine.used.restarts,
-            reboots: self.durable.reboots.count(),
+            reboots: self.budgets.reboots.count(),
             refused: self.refused.clone(),
             deadline: self.deadline(),
             containers: self
@@ -223,7 +223,34 @@ impl Supervisor {
         [Verdict::Unhealthy, Verdict::Unknown, Verdict::Starting]
             .into_iter()
             .find(|verdict| has(*verdict))
-            .unwrap_or(Verdict::Healthy)
+            .unwrap_or(if self.all_wanted().next().is_some() {
+                Verdict::Healthy
+            } else {
+                // They come as soon as what they need is as it should be.
+                Verdict::Starting
+            })
+    }
+
+    /// Since when every container is the one that it should be, and Healthy without a break.
+    pub(crate) fn well_since(&self) -> Option<Time> {
+        let mut since = None;
+        for machine in &self.machines {
+            let alive = machine.alive()?;
+            if machine.desired().is_none()
+                || machine.outdated()
+                || machine.course != Course::Keep
+                || alive.tracker.verdict() != Verdict::Healthy
+            {
+                return None;
+            }
+            since = since.max(Some(alive.tracker.since().max(machine.since)));
+        }
+        since
+    }
+
+    /// Nothing runs, and nothing of it is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.survey == Survey::Done && self.machines.is_empty()
     }
 
     /// Where the ladder stands.

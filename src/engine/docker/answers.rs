@@ -73,6 +73,16 @@ pub(super) struct Listed {
     pub labels: Option<HashMap<String, String>>,
     /// `Exited (137) 2 seconds ago`
     pub status: Option<String>,
+    /// What is mounted in it.
+    pub mounts: Option<Vec<MountPoint>>,
+}
+
+/// Of [`Listed`].
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct MountPoint {
+    /// A volume's; a bind mount has none.
+    pub name: Option<String>,
 }
 
 /// Of `/containers/ID/json`.
@@ -259,9 +269,17 @@ pub(super) struct Network {
 }
 
 /// Of `/volumes/NAME`.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub(super) struct Volume {
+    /// Its own.
+    pub name: String,
+    /// `local` for the engine's own.
+    pub driver: String,
+    /// Where its data is, on the host.
+    pub mountpoint: String,
     /// All of them.
     pub labels: Option<HashMap<String, String>>,
+    /// The driver's.
+    pub options: Option<HashMap<String, String>>,
 }

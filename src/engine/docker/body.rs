@@ -10,7 +10,7 @@ use bollard::models::{
     PortMap, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::super::{Identity, label};
+use super::super::{Identity, label, volume_name};
 use crate::core::api::Fault;
 use crate::spec::types::{
     Container, Gpus, Health, Logging, MountSource, Network, Port, Probe, Protocol, Timing,
@@ -45,11 +45,6 @@ pub(super) fn container_name(container: &Container, identity: &Identity) -> Stri
 /// `monopod-WORKLOAD`.
 pub(super) fn network_name(identity: &Identity) -> String {
     format!("monopod-{}", identity.workload)
-}
-
-/// `WORKLOAD-NAME`.
-pub(super) fn volume_name(identity: &Identity, name: &str) -> String {
-    format!("{}-{name}", identity.workload)
 }
 
 /// The whole body. Refuses only what Docker's JSON cannot say: a path that is not UTF-8, a number beyond 63 bits.
@@ -220,7 +215,7 @@ fn mounts(container: &Container, identity: &Identity) -> Result<Vec<Mount>, Faul
         MountSource::Bind(source) => Ok(bind(utf8(source)?, &mount.target, mount.read_only)),
         MountSource::Volume(name) => Ok(Mount {
             typ: Some(MountType::VOLUME),
-            source: Some(volume_name(identity, name)),
+            source: Some(volume_name(&identity.workload, name)),
             target: Some(mount.target.clone()),
             read_only: Some(mount.read_only),
             ..Mount::default()

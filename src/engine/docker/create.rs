@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 
-use super::super::{Identity, label};
+use super::super::{Identity, label, volume_name};
 use super::answers::{Image, Volume};
 use super::body::{self, Context};
 use super::client::{Client, escaped};
@@ -58,7 +58,7 @@ pub(super) async fn create(
     )?;
     for mount in &container.volumes {
         if let MountSource::Volume(name) = &mount.source {
-            volume(client, identity, &body::volume_name(identity, name)).await?;
+            volume(client, identity, &volume_name(&identity.workload, name)).await?;
         }
     }
     let name = body::container_name(container, identity);

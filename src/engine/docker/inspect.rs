@@ -147,6 +147,13 @@ async fn list(client: &Client, labels: Vec<String>) -> Result<Vec<Listed>, Fault
     client.get(&path).await.map_err(fault)
 }
 
+/// Containers that run and may have a volume of this name: the filter also takes a part of a name, and a path.
+pub(super) async fn users(client: &Client, volume: &str) -> Result<Vec<Listed>, Fault> {
+    let filters = client::filters("volume", &[volume.to_owned()]);
+    let path = format!("/containers/json?filters={filters}");
+    client.get(&path).await.map_err(fault)
+}
+
 /// A container by ID or name.
 pub(super) async fn inspect(client: &Client, id: &str) -> Result<Inspected, Error> {
     client

@@ -29,6 +29,7 @@ mod lifecycle;
 mod load;
 mod logs;
 mod network;
+mod volumes;
 
 pub use inspect::Kin;
 
@@ -120,6 +121,20 @@ impl Docker {
     pub async fn kin(&self, concerns: impl Fn(&Kin) -> bool) -> Result<Vec<Kin>, Fault> {
         self.call(self.shared.deadlines.short, async |client| {
             inspect::kin(&client, concerns).await
+        })
+        .await
+    }
+
+    /// The folder of the host with the data of a volume that the monopod of `node` has made; `None` if the engine has
+    /// no such volume.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Refused`] for a volume of another's, of another driver, with options, anywhere else than among the
+    /// engine's volumes, or in use by a container that runs.
+    pub async fn volume_folder(&self, node: &str, name: &str) -> Result<Option<PathBuf>, Fault> {
+        self.call(self.shared.deadlines.short, async |client| {
+            volumes::folder(&client, node, name).await
         })
         .await
     }

@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::spec::calendar::Window;
+
 /// `node.toml`: what belongs to the node's owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
@@ -20,6 +22,54 @@ pub struct Node {
     pub ready: Ready,
     /// `[slice]`.
     pub slice: Slice,
+    /// `[update]`.
+    pub update: UpdatePolicy,
+    /// `[trial]`.
+    pub trial: Trial,
+}
+
+/// `[update]` of `node.toml`: when a staged release is activated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpdatePolicy {
+    /// Whether it is activated by itself.
+    pub activation: Activation,
+    /// When it may be; at any time without one.
+    pub window: Option<Window>,
+    /// As long as there is such a file, nothing is activated by itself.
+    pub hold_file: Option<PathBuf>,
+    /// As long as there is such a file, the workload is busy: nothing is activated unless somebody insists.
+    pub lock_file: Option<PathBuf>,
+}
+
+/// Whether a staged release is activated by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// It is.
+    #[default]
+    Automatic,
+    /// It waits for `monopod release activate`.
+    Manual,
+}
+
+/// `[trial]` of `node.toml`: how a release proves itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Healthy without a break for so long, it is good. 60 s.
+    pub settle: Duration,
+    /// It has so long for that, or it is taken back. 10 min.
+    pub deadline: Duration,
+    /// After so many deaths of the daemon or the node it is taken back. 3.
+    pub tries: u32,
+}
+
+impl Default for Trial {
+    fn default() -> Self {
+        Self {
+            settle: Duration::from_secs(60),
+            deadline: Duration::from_secs(600),
+            tries: 3,
+        }
+    }
 }
 
 /// `[slice]` of `node.toml`: limits of `monopod.slice`, thus on all containers together. `None` is no limit.

@@ -1,11 +1,10 @@
-//! The objects on the bus: what they show, what they take, what they signal.
+//! The supervisor's object on the bus: what it shows, what it takes, what it signals.
 //!
 //! Everything shown is read from the published status at the moment it is asked
 //! for; nothing is kept beside it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,18 +13,16 @@ use zbus::names::InterfaceName;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, ObjectPath, OwnedObjectPath, Variant, fdo, interface};
 
-use super::guard::{Refusal, only_root};
-use super::{PATH, Reply, Request, RequestError};
+use super::containers::path;
+use super::guard::{Refusal, caller, only_root};
+use super::{PATH, ReleaseAsk, Reply, Request, RequestError, releases};
 use crate::core::api::Report;
-use crate::daemon::{ContainerStatus, EngineStatus, Status};
+use crate::daemon::{EngineStatus, Status};
 use crate::spec::types::Role;
 use crate::systemd::journal;
 
-/// The interface of a container's object.
-pub(super) const CONTAINER: &str = "org.monopod.Container1";
-
 /// What a property change is signalled by: the property's name and its value.
-type Property<'a> = (&'static str, Variant<'a>);
+pub(super) type Property<'a> = (&'static str, Variant<'a>);
 
 /// The supervisor's object.
 pub(super) struct Supervisor {
@@ -43,6 +40,11 @@ impl Supervisor {
 
     fn now(&self) -> Arc<Status> {
         Arc::clone(&self.state.borrow())
+    }
+
+    /// Asks something about releases; the answer is one sentence.
+    async fn ask(&self, ask: ReleaseAsk) -> Result<String, Refusal> {
+        self.put(|reply| Request::Release(ask, reply)).await
     }
 
     /// Puts a request to the daemon and waits for the answer.
@@ -115,6 +117,83 @@ impl Supervisor {
             Ok(()) => Ok(()),
             Err(_) => Err(ending().into()),
         }
+    }
+
+    /// Says that a release is there, whole; `wish`: `take` (node.toml decides), `stage`, `activate` or
+    /// `activate-now`.
+    #[zbus(out_args("next"))]
+    async fn offer_release(
+        &self,
+        id: &str,
+        wish: &str,
+        allow_downgrade: bool,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Refusal> {
+        let caller = caller(connection, &header).await?;
+        self.ask(releases::offer(caller, id, wish, allow_downgrade)?)
+            .await
+    }
+
+    /// Has a release tried now: this one, or the one that waits if the id is empty.
+    #[zbus(out_args("next"))]
+    async fn activate_release(
+        &self,
+        id: &str,
+        force: bool,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Refusal> {
+        caller(connection, &header).await?.root()?;
+        self.ask(releases::activate(id, force)?).await
+    }
+
+    /// Goes back to the release before.
+    #[zbus(out_args("next"))]
+    async fn roll_back(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Refusal> {
+        caller(connection, &header).await?.root()?;
+        self.ask(ReleaseAsk::RollBack).await
+    }
+
+    /// Has a rejected release tried once more.
+    #[zbus(out_args("next"))]
+    async fn retry_release(
+        &self,
+        id: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Refusal> {
+        caller(connection, &header).await?.root()?;
+        self.ask(ReleaseAsk::Retry(releases::id(id)?)).await
+    }
+
+    /// Lets nothing be activated by itself, or lets it again.
+    #[zbus(out_args("next"))]
+    async fn hold_updates(
+        &self,
+        hold: bool,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Refusal> {
+        caller(connection, &header).await?.root()?;
+        self.ask(ReleaseAsk::Hold(hold)).await
+    }
+
+    /// Keeps a release from being pruned, or no longer.
+    #[zbus(out_args("next"))]
+    async fn pin_release(
+        &self,
+        id: &str,
+        pin: bool,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Refusal> {
+        caller(connection, &header).await?.root()?;
+        self.ask(ReleaseAsk::Pin(releases::id(id)?, pin)).await
     }
 
     /// The daemon's version.
@@ -228,179 +307,6 @@ fn paths(status: &Status) -> BTreeMap<String, OwnedObjectPath> {
         .collect()
 }
 
-/// One container's object.
-pub(super) struct Container {
-    role: Role,
-    state: watch::Receiver<Arc<Status>>,
-}
-
-impl Container {
-    /// What is asked for; nothing of a container that has just gone.
-    fn read<T: Default>(&self, of: impl FnOnce(&ContainerStatus) -> T) -> T {
-        let status = self.state.borrow();
-        status
-            .containers
-            .get(&self.role)
-            .map(of)
-            .unwrap_or_default()
-    }
-}
-
-#[interface(name = "org.monopod.Container1", introspection_docs = false)]
-impl Container {
-    /// Its name in the workload.
-    #[zbus(property(emits_changed_signal = "const"))]
-    fn name(&self) -> String {
-        self.role.to_string()
-    }
-
-    /// `absent`, `created`, `running`, `stopping`, `exited`, `backoff` or `unknown`.
-    #[zbus(property)]
-    fn state(&self) -> String {
-        self.read(|container| container.state.clone())
-    }
-
-    /// `starting`, `healthy`, `unhealthy` or `unknown`.
-    #[zbus(property)]
-    fn verdict(&self) -> &'static str {
-        self.read(|container| container.verdict.as_str())
-    }
-
-    /// Starts after the first.
-    #[zbus(property)]
-    fn restarts(&self) -> u32 {
-        self.read(|container| container.restarts)
-    }
-
-    /// The image's reference.
-    #[zbus(property)]
-    fn image(&self) -> String {
-        self.read(|container| container.image.clone())
-    }
-
-    /// The image's ID; empty if it is not known.
-    #[zbus(property, name = "ImageID")]
-    fn image_id(&self) -> String {
-        self.read(|container| container.image_id.clone().unwrap_or_default())
-    }
-
-    /// The engine's ID of it; empty if there is none.
-    #[zbus(property, name = "ContainerID")]
-    fn container_id(&self) -> String {
-        self.read(|container| container.id.clone().unwrap_or_default())
-    }
-
-    /// Its init process on the host; 0 if it does not run.
-    #[zbus(property, name = "MainPID")]
-    fn main_pid(&self) -> u32 {
-        self.read(|container| container.pid.unwrap_or_default())
-    }
-
-    /// What went wrong, or what it waits for; empty if all is well.
-    #[zbus(property)]
-    fn note(&self) -> String {
-        self.read(|container| container.note.clone().unwrap_or_default())
-    }
-
-    /// Since when its state stands.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn since(&self) -> String {
-        self.read(|container| container.since.clone())
-    }
-
-    /// The last answer to its health question: when, `pass`, `fail` or `cannot-ask`, and in words.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn last_answer(&self) -> (String, String, String) {
-        self.read(|container| {
-            let last = container.last.as_ref();
-            last.map(|last| {
-                let answer = last.answer.as_str().to_owned();
-                (last.time.clone(), answer, last.text.clone())
-            })
-            .unwrap_or_default()
-        })
-    }
-}
-
-/// What changes of a container's properties and is signalled: not what changes at every probe.
-fn container_properties(container: &ContainerStatus) -> [Property<'_>; 8] {
-    fn text(text: Option<&String>) -> Variant<'_> {
-        text.map(String::as_str).unwrap_or_default().into()
-    }
-    [
-        ("State", container.state.as_str().into()),
-        ("Verdict", container.verdict.as_str().into()),
-        ("Restarts", container.restarts.into()),
-        ("Image", container.image.as_str().into()),
-        ("ImageID", text(container.image_id.as_ref())),
-        ("ContainerID", text(container.id.as_ref())),
-        ("MainPID", container.pid.unwrap_or_default().into()),
-        ("Note", text(container.note.as_ref())),
-    ]
-}
-
-/// The containers' objects, as they are at the start.
-pub(super) fn containers(
-    state: &watch::Receiver<Arc<Status>>,
-) -> Vec<(ObjectPath<'static>, Container)> {
-    let status = state.borrow();
-    let roles = status.containers.keys();
-    roles
-        .map(|role| {
-            let container = Container {
-                role: role.clone(),
-                state: state.clone(),
-            };
-            (path(role), container)
-        })
-        .collect()
-}
-
-/// Which containers have objects.
-pub(super) struct Containers(Vec<Role>);
-
-impl Containers {
-    /// Those of this status.
-    pub(super) fn new(status: &Status) -> Self {
-        Self(status.containers.keys().cloned().collect())
-    }
-
-    /// Adds and removes objects as containers come and go, and signals what changed of the others.
-    pub(super) async fn follow(
-        &mut self,
-        connection: &Connection,
-        state: &watch::Receiver<Arc<Status>>,
-        old: &Status,
-        new: &Status,
-    ) -> zbus::Result<()> {
-        let server = connection.object_server();
-        let (stay, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0)
-            .into_iter()
-            .partition(|role| new.containers.contains_key(role));
-        self.0 = stay;
-        for role in gone {
-            server.remove::<Container, _>(path(&role)).await?;
-        }
-        for (role, container) in &new.containers {
-            if !self.0.contains(role) {
-                let object = Container {
-                    role: role.clone(),
-                    state: state.clone(),
-                };
-                self.0.push(role.clone());
-                server.at(path(role), object).await?;
-            } else if let Some(before) = old.containers.get(role) {
-                let changes = changes(
-                    container_properties(before),
-                    container_properties(container),
-                );
-                tell(connection, path(role), CONTAINER, changes).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Signals what changed of the supervisor.
 pub(super) async fn changed(
     connection: &Connection,
@@ -427,7 +333,7 @@ pub(super) async fn transition(emitter: &SignalEmitter<'_>, report: &Report) -> 
 }
 
 /// The properties whose values differ.
-fn changes<'a, const N: usize>(
+pub(super) fn changes<'a, const N: usize>(
     old: [Property<'_>; N],
     new: [Property<'a>; N],
 ) -> HashMap<&'static str, Variant<'a>> {
@@ -438,7 +344,7 @@ fn changes<'a, const N: usize>(
         .collect()
 }
 
-async fn tell(
+pub(super) async fn tell(
     connection: &Connection,
     path: ObjectPath<'_>,
     interface: &'static str,
@@ -450,39 +356,4 @@ async fn tell(
     let emitter = SignalEmitter::new(connection, path)?;
     let interface = InterfaceName::from_static_str(interface)?;
     fdo::Properties::properties_changed(&emitter, interface, changes, Cow::default()).await
-}
-
-/// The path of a container's object: the name as systemd writes a unit's, `_xx` for what a path cannot have.
-fn path(role: &Role) -> ObjectPath<'static> {
-    let mut path = format!("{PATH}/container/");
-    for byte in role.as_str().bytes() {
-        if byte.is_ascii_alphanumeric() {
-            path.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(path, "_{byte:02x}");
-        }
-    }
-    // Only letters, digits and underscores, and no name is empty.
-    ObjectPath::from_string_unchecked(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_of_names() {
-        let table = [
-            ("app", "app"),
-            ("my-app", "my_2dapp"),
-            ("a_b.c", "a_5fb_2ec"),
-            ("9", "9"),
-        ];
-        for (name, expected) in table {
-            let path = path(&Role::new(name));
-            assert_eq!(path.as_str(), format!("{PATH}/container/{expected}"));
-            assert!(ObjectPath::try_from(path.as_str()).is_ok(), "{path}");
-        }
-    }
 }

@@ -10,12 +10,13 @@ use tokio::task::spawn_local;
 use zbus::fdo::{ObjectManagerProxy, PropertiesProxy};
 use zbus::names::InterfaceName;
 
-use super::super::bus::{self, BusError, Request, RequestError};
+use super::super::bus::{self, BusError, ReleaseAsk, Request, RequestError};
 use super::super::journal;
 use super::super::testbus::{TestBus, run};
 use super::*;
 use crate::core::api::{Report, ReportKind};
 use crate::core::health::Verdict;
+use crate::core::update::{ReleaseId, Wish};
 use crate::daemon::Status;
 use crate::spec::types::Role;
 
@@ -67,6 +68,11 @@ impl Daemon {
                         drop(reply.send(Err(RequestError::Invalid(text))));
                     }
                     Request::StoreChanged => {}
+                    Request::Release(ReleaseAsk::RollBack, reply) => {
+                        let text = "there is no release before".to_owned();
+                        drop(reply.send(Err(RequestError::Refused(text))));
+                    }
+                    Request::Release(ask, reply) => drop(reply.send(Ok(format!("{ask:?}")))),
                 }
             }
         });
@@ -163,6 +169,66 @@ fn questions_and_answers() {
             let asked = daemon.asked.recv().await.unwrap();
             assert!(asked.starts_with(beginning), "{asked}");
         }
+        daemon.end().await;
+    });
+}
+
+#[test]
+fn what_is_asked_about_releases_arrives_as_it_was_asked() {
+    let bus = TestBus::start();
+    run(async {
+        let client = Client::connect(bus.address()).await.unwrap();
+        let daemon = Daemon::start(bus.address(), "one");
+        status_at_last(&client).await;
+        let id = || ReleaseId::new("0123456789ab").unwrap();
+        let offer = |wish, downgrade| ReleaseAsk::Offer {
+            id: id(),
+            wish,
+            downgrade,
+        };
+        let activate = |id, force| ReleaseAsk::Activate { id, force };
+        for ask in [
+            offer(Wish::Take, false),
+            offer(Wish::Take, true),
+            offer(Wish::Stage, false),
+            offer(Wish::Activate { force: false }, true),
+            offer(Wish::Activate { force: true }, false),
+            activate(None, false),
+            activate(Some(id()), false),
+            activate(Some(id()), true),
+            ReleaseAsk::Retry(id()),
+            ReleaseAsk::Hold(true),
+            ReleaseAsk::Hold(false),
+            ReleaseAsk::Pin(id(), true),
+            ReleaseAsk::Pin(id(), false),
+        ] {
+            assert_eq!(client.release(&ask).await, Ok(format!("{ask:?}")));
+        }
+        assert_eq!(
+            client.release(&ReleaseAsk::RollBack).await,
+            Err(ClientError::Refused(
+                Refusal::Refused,
+                "there is no release before".to_owned()
+            ))
+        );
+        // What is no id, or no wish, never gets to the daemon.
+        for id in ["", "0123456789AB", "../456789abc"] {
+            let answer = client.proxy.retry_release(id).await;
+            let error = ClientError::from(answer.unwrap_err());
+            assert!(
+                matches!(error, ClientError::Refused(Refusal::NotFound, _)),
+                "{error}"
+            );
+        }
+        let answer = client
+            .proxy
+            .offer_release("0123456789ab", "later", false)
+            .await;
+        let error = ClientError::from(answer.unwrap_err()).to_string();
+        assert!(
+            error.contains("take, stage, activate, activate-now"),
+            "{error}"
+        );
         daemon.end().await;
     });
 }
@@ -526,6 +592,9 @@ fn guarded(bus: &TestBus) {
         let ours = format!("string:{}", bus::NAME);
         let main = bus::PATH;
         let denied = Err("AccessDenied");
+        let id = "string:0123456789ab";
+        let offer = format!("{}.OfferRelease", bus::NAME);
+        let activate = format!("{}.ActivateRelease", bus::NAME);
         let table: &[(&[&str], Result<&str, &str>)] = &[
             (&[main, "org.monopod.Supervisor1.GetStatus"], Ok("the line")),
             (
@@ -552,6 +621,23 @@ fn guarded(bus: &TestBus) {
             (&[main, "org.monopod.Supervisor1.StoreChanged"], denied),
             (
                 &[main, "org.monopod.Supervisor1.Restart", "string:"],
+                denied,
+            ),
+            (&[main, &offer, id, "string:take", "boolean:false"], denied),
+            (&[main, &activate, id, "boolean:true"], denied),
+            (&[main, "org.monopod.Supervisor1.RollBack"], denied),
+            (&[main, "org.monopod.Supervisor1.RetryRelease", id], denied),
+            (
+                &[main, "org.monopod.Supervisor1.HoldUpdates", "boolean:true"],
+                denied,
+            ),
+            (
+                &[
+                    main,
+                    "org.monopod.Supervisor1.PinRelease",
+                    id,
+                    "boolean:true",
+                ],
                 denied,
             ),
             // Nothing can be set; that it is denied or unknown is the bus's choice.

@@ -1,0 +1,117 @@
+//! `monopod tidy`: removes the releases that nobody needs any more, and their images from the store and
+//! the engine. The helper of the daemon.
+//!
+//! Only images of the releases that go are touched: what was imported for a release to come stays.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+
+use super::feed::{engine, node};
+use super::{block_on, complain};
+use crate::core::api::Fault;
+use crate::core::update::ReleaseId;
+use crate::engine::Engine;
+use crate::exit::Exit;
+use crate::image::{Store, StoreError};
+use crate::owner::{self, Keep};
+use crate::paths::Paths;
+use crate::release::Releases;
+
+/// Arguments of `monopod tidy`.
+#[derive(Debug, Args)]
+pub struct Tidy {
+    /// The releases that stay
+    #[arg(value_name = "ID", value_parser = id)]
+    keep: Vec<ReleaseId>,
+}
+
+fn id(text: &str) -> Result<ReleaseId, String> {
+    ReleaseId::try_from(text.to_owned())
+}
+
+/// Removes every other release. What cannot be removed is told, and the rest goes all the same.
+pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
+    if let Err(text) = owner::become_owner(paths, Keep::Nothing) {
+        complain(text);
+        return Exit::Failed;
+    }
+    let releases = Releases::new(paths);
+    let found = match releases.list() {
+        Ok(found) => found,
+        Err(error) => {
+            complain(format_args!(
+                "cannot read {}: {error}",
+                paths.releases().display()
+            ));
+            return Exit::Failed;
+        }
+    };
+    let mut exit = Exit::Done;
+    let mut fail = |text: String| {
+        complain(text);
+        exit = Exit::Failed;
+    };
+    let (mut needed, mut unneeded) = (BTreeSet::new(), BTreeSet::new());
+    for release in found {
+        let (id, images) = match release {
+            Ok(release) => (
+                release.id,
+                release.images.into_values().flatten().collect::<Vec<_>>(),
+            ),
+            Err(damaged) => (damaged.id, Vec::new()),
+        };
+        if arguments.keep.contains(&id) {
+            needed.extend(images);
+        } else {
+            unneeded.extend(images);
+            if let Err(error) = releases.remove(&id) {
+                fail(error.to_string());
+            }
+        }
+    }
+    let gone: Vec<String> = unneeded.difference(&needed).cloned().collect();
+    if !gone.is_empty() {
+        if let Err(error) = from_store(paths, &gone) {
+            fail(error.to_string());
+        }
+        if let Err(text) = from_engine(paths, &gone) {
+            fail(text);
+        }
+    }
+    exit
+}
+
+fn from_store(paths: &Paths, images: &[String]) -> Result<(), StoreError> {
+    if !paths.store().exists() {
+        return Ok(());
+    }
+    let store = Store::open(&paths.store())?;
+    for id in images {
+        match store.remove(id) {
+            Ok(()) | Err(StoreError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    store.collect_garbage().map(|_| ())
+}
+
+/// An image that a container still has stays there: the next tidying takes it.
+fn from_engine(paths: &Paths, images: &[String]) -> Result<(), String> {
+    let engine = node(paths)
+        .and_then(|node| engine(&node))
+        .map_err(|(_, text)| text)?;
+    let mut result = Ok(());
+    block_on(async {
+        for id in images {
+            // One that the engine refuses to remove is somebody else's, too.
+            if let Err(Fault::NoAnswer(text)) = engine.remove_image(id).await {
+                result = Err(format!(
+                    "image {id} stays in the engine, which does not answer: {text}"
+                ));
+            }
+        }
+        Exit::Done
+    });
+    result
+}

@@ -1,0 +1,186 @@
+//! The whole of the core: the supervisor, which keeps containers alive, and the update, which says
+//! which release they are of. Whoever drives it hands in events and does the actions that come out.
+//!
+//! It decides nothing itself: it takes what each of the two must know to the other.
+
+use crate::core::api::{Action, Desired, Event, Notify};
+use crate::core::ledger::{Durable, Volatile};
+use crate::core::supervisor::{Config, Step, Supervisor, View};
+use crate::core::time::Time;
+use crate::core::update::{Ask, Facts, Order, Refused, Rules, Update, UpdateView};
+
+/// A node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    supervisor: Supervisor,
+    update: Update,
+    /// What was recorded last that may be lost with a reboot.
+    recorded: Volatile,
+    /// The daemon was told to end.
+    orderly: bool,
+    /// The line that systemd was told last, and the supervisor's part of it.
+    line: (String, String),
+}
+
+impl Node {
+    /// Begins with what the ledgers remember: `durable` after [`crate::core::update::Book::at_start`],
+    /// `desired` being what its running release says; nothing while volumes are to be put back.
+    pub fn new(
+        config: Config,
+        rules: Rules,
+        desired: Vec<Desired>,
+        durable: Durable,
+        volatile: Volatile,
+        now: Time,
+    ) -> Self {
+        let on_trial = (durable.book.trial.as_ref()).is_some_and(|trial| trial.reverting.is_none());
+        let desired = if durable.book.trial.is_some() && !on_trial {
+            Vec::new()
+        } else {
+            desired
+        };
+        let update = Update::new(rules, durable.book, volatile.locks.clone(), now);
+        let mut supervisor =
+            Supervisor::new(config, desired, durable.budgets, volatile.clone(), now);
+        if on_trial {
+            supervisor.trial_begun();
+        }
+        Self {
+            supervisor,
+            update,
+            recorded: volatile,
+            orderly: false,
+            line: (String::new(), String::new()),
+        }
+    }
+
+    /// Takes one event at `now` and says what to do, in this order.
+    pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
+        self.orderly |= matches!(event, Event::Terminate(_));
+        self.update.take(now, &event);
+        let actions = self.supervisor.step(now, event);
+        self.settle(now, actions)
+    }
+
+    /// Answers a request about releases, and says what to do because of it.
+    pub fn ask(&mut self, now: Time, ask: Ask) -> (Result<String, Refused>, Vec<Action>) {
+        let answer = self.update.ask(now, ask);
+        let actions = self.supervisor.step(now, Event::Tick);
+        (answer, self.settle(now, actions))
+    }
+
+    /// When [`Event::Tick`] is due at the latest, if nothing else happens before.
+    pub fn deadline(&self) -> Option<Time> {
+        let update = self.update.deadline(&self.facts());
+        [self.supervisor.deadline(), update]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The state of the containers as it is shown.
+    pub fn view(&self) -> View {
+        let mut view = self.supervisor.view();
+        view.line = self.whole_line(&view.line);
+        view.deadline = self.deadline();
+        view
+    }
+
+    /// The state of the releases as it is shown.
+    pub fn update(&self) -> UpdateView {
+        self.update.view()
+    }
+
+    /// What a reload with this would do. Changes nothing.
+    pub fn plan(&self, desired: &[Desired]) -> Vec<Step> {
+        self.supervisor.plan(desired)
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            well_since: self.supervisor.well_since(),
+            exhausted: self.supervisor.exhausted(),
+            empty: self.supervisor.is_empty(),
+        }
+    }
+
+    fn settle(&mut self, now: Time, mut actions: Vec<Action>) -> Vec<Action> {
+        loop {
+            self.update.settle(now, &self.facts());
+            actions.extend(self.update.actions());
+            let orders = self.update.orders();
+            if orders.is_empty() {
+                break;
+            }
+            for order in orders {
+                match order {
+                    Order::Empty => {
+                        actions.extend(self.supervisor.switch(now, Vec::new(), false));
+                    }
+                    Order::Switch {
+                        release,
+                        desired,
+                        on_trial,
+                    } => {
+                        // Before any call that follows from it.
+                        actions.push(Action::Enforce(release));
+                        actions.extend(self.supervisor.switch(now, desired, on_trial));
+                    }
+                    Order::Committed => self.supervisor.trial_over(),
+                }
+            }
+        }
+        self.finish(actions)
+    }
+
+    /// Adds to what the supervisor tells what it does not know.
+    fn finish(&mut self, mut actions: Vec<Action>) -> Vec<Action> {
+        let mut recorded = None;
+        for action in &mut actions {
+            match action {
+                Action::Record(volatile) => {
+                    self.add(volatile);
+                    recorded = Some(volatile.clone());
+                }
+                Action::Notify(Notify::Status(line)) => {
+                    self.line.1.clone_from(line);
+                    *line = self.whole_line(line);
+                    self.line.0.clone_from(line);
+                }
+                _ => {}
+            }
+        }
+        if let Some(volatile) = recorded {
+            self.recorded = volatile;
+        }
+        let mut volatile = self.recorded.clone();
+        self.add(&mut volatile);
+        if volatile != self.recorded {
+            self.recorded = volatile.clone();
+            actions.push(Action::Record(volatile));
+        }
+        let line = self.whole_line(&self.line.1);
+        if !self.line.1.is_empty() && line != self.line.0 {
+            self.line.0.clone_from(&line);
+            actions.push(Action::Notify(Notify::Status(line)));
+        }
+        // Whoever is told to end does so after all that is to be done before.
+        let exits: Vec<Action> = actions
+            .extract_if(.., |action| *action == Action::Exit)
+            .collect();
+        actions.extend(exits);
+        actions
+    }
+
+    fn add(&self, volatile: &mut Volatile) {
+        volatile.orderly = self.orderly;
+        volatile.locks.clone_from(self.update.locks());
+    }
+
+    fn whole_line(&self, line: &str) -> String {
+        match self.update.line() {
+            Some(update) => format!("{line}; {update}"),
+            None => line.to_owned(),
+        }
+    }
+}

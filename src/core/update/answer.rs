@@ -1,0 +1,207 @@
+//! Answers to what people and importers ask.
+
+use super::stage::Stage;
+use super::{Ask, Book, By, Next, Origin, Refused, ReleaseId, Update, Wish};
+use crate::core::time::Time;
+
+impl Update {
+    /// Answers a request, in one sentence; what follows from it comes out of the next settling.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not followed; nothing has changed then, but what the node's own file was last.
+    pub(crate) fn ask(&mut self, now: Time, ask: Ask) -> Result<String, Refused> {
+        self.now = self.now.max(now);
+        if matches!(self.stage, Stage::Ending) {
+            return Err(Refused::Refused("the daemon is ending".to_owned()));
+        }
+        match ask {
+            Ask::Offer {
+                release,
+                origin,
+                wish,
+                downgrade,
+            } => self.offer(&release, &origin, wish, downgrade),
+            Ask::Activate { release, force } => self.activate(release, force),
+            Ask::RollBack => self.roll_back(),
+            Ask::Retry(release) => self.retry(&release),
+            Ask::Hold(held) => {
+                self.write(|book| book.held = held);
+                self.look_now();
+                Ok(if held {
+                    "no release is activated by itself until `monopod release unhold`".to_owned()
+                } else {
+                    "releases are activated as node.toml says".to_owned()
+                })
+            }
+            Ask::Pin(release, pinned) => {
+                self.write(|book| {
+                    if pinned {
+                        book.pinned.insert(release.clone());
+                    } else {
+                        book.pinned.remove(&release);
+                    }
+                });
+                Ok(if pinned {
+                    format!("release {release} is never pruned")
+                } else {
+                    format!("release {release} may be pruned")
+                })
+            }
+        }
+    }
+
+    fn offer(
+        &mut self,
+        release: &ReleaseId,
+        origin: &Origin,
+        wish: Wish,
+        downgrade: bool,
+    ) -> Result<String, Refused> {
+        let book = self.pen.wanted();
+        let waits = (book.next.as_ref()).is_some_and(|next| next.release == *release);
+        match origin {
+            // What the file says was considered before, and something newer may have come since.
+            Origin::Local if book.local.as_ref() == Some(release) && !waits => {
+                return Ok(format!("release {release} is known already"));
+            }
+            Origin::Local => self.write(|book| book.local = Some(release.clone())),
+            Origin::Bundle { key, sequence } => {
+                let accepted = book.sequences.get(key).copied().unwrap_or(0);
+                if *sequence < accepted && !downgrade {
+                    return Err(Refused::Refused(format!(
+                        "release {release} has sequence {sequence}, and {accepted} of key {key} was accepted: \
+                         it is older; --allow-downgrade takes it all the same"
+                    )));
+                }
+            }
+        }
+        let book = self.pen.wanted();
+        if let Some(why) = book.rejected(release) {
+            return Err(Refused::Refused(format!(
+                "release {release} was rejected: {why}; to try it once more: monopod release retry {release}"
+            )));
+        }
+        if let Origin::Bundle { key, sequence } = origin {
+            self.write(|book| {
+                // With a downgrade what is accepted goes down, or the next update would be one, too.
+                book.sequences.insert(key.clone(), *sequence);
+            });
+        }
+        let book = self.pen.wanted();
+        if book.running() == Some(release) {
+            // Whoever wants what runs wants nothing else.
+            if book.next.is_some() && *origin == Origin::Local {
+                self.write(|book| book.next = None);
+            }
+            return Ok(format!("release {release} runs already"));
+        }
+        let by = match wish {
+            Wish::Take => By::Policy,
+            Wish::Stage => By::Manual,
+            Wish::Activate { force: false } => By::Hand,
+            Wish::Activate { force: true } => By::Force,
+        };
+        self.set_next(release, by);
+        Ok(match by {
+            By::Policy => format!("release {release} is staged and activated as node.toml says"),
+            By::Manual => {
+                format!("release {release} is staged; it waits for monopod release activate")
+            }
+            By::Hand | By::Force | By::Back => {
+                format!("release {release} is staged and then tried")
+            }
+        })
+    }
+
+    /// A release is to be tried next. What somebody has said for it by hand stays said.
+    fn set_next(&mut self, release: &ReleaseId, by: By) {
+        self.write(|book| {
+            let weaker = book.next.as_ref().is_some_and(|next| {
+                next.release == *release && by == By::Policy && next.by != By::Policy
+            });
+            if !weaker {
+                book.next = Some(Next {
+                    release: release.clone(),
+                    by,
+                });
+            }
+        });
+        self.look_now();
+    }
+
+    fn activate(&mut self, release: Option<ReleaseId>, force: bool) -> Result<String, Refused> {
+        let book = self.pen.wanted();
+        let release = match release {
+            Some(release) => release,
+            None => match &book.next {
+                Some(next) => next.release.clone(),
+                None => {
+                    return Err(Refused::NotFound(
+                        "no release waits; `monopod release list` shows those that are there"
+                            .to_owned(),
+                    ));
+                }
+            },
+        };
+        if book.running() == Some(&release) {
+            return Err(Refused::Refused(format!("release {release} runs already")));
+        }
+        if let Some(why) = book.rejected(&release) {
+            return Err(Refused::Refused(format!(
+                "release {release} was rejected: {why}; to try it once more: monopod release retry {release}"
+            )));
+        }
+        self.set_next(&release, if force { By::Force } else { By::Hand });
+        Ok(format!(
+            "release {release} is tried as soon as it is staged"
+        ))
+    }
+
+    fn roll_back(&mut self) -> Result<String, Refused> {
+        if let Stage::Trial(trying) = &self.stage {
+            let release = trying.release.clone();
+            self.take_back("it was taken back by hand");
+            return Ok(format!("release {release} is taken back"));
+        }
+        let book = self.pen.wanted();
+        let (Some(current), Some(previous)) = (book.current.clone(), book.previous.clone()) else {
+            return Err(Refused::NotFound(
+                "there is no release before the one that runs".to_owned(),
+            ));
+        };
+        if let Some(why) = book.rejected(&previous) {
+            return Err(Refused::Refused(format!(
+                "the release before, {previous}, was rejected: {why}; to try it once more: \
+                 monopod release retry {previous}"
+            )));
+        }
+        self.write(|book| {
+            book.reject(&current, "it was taken back by hand");
+            book.next = Some(Next {
+                release: previous.clone(),
+                by: By::Back,
+            });
+        });
+        self.look_now();
+        Ok(format!(
+            "release {previous} comes back in place of {current}"
+        ))
+    }
+
+    fn retry(&mut self, release: &ReleaseId) -> Result<String, Refused> {
+        let book: &Book = self.pen.wanted();
+        if book.rejected(release).is_none() {
+            return Err(Refused::NotFound(format!(
+                "release {release} is not rejected; `monopod release list` shows those that are"
+            )));
+        }
+        let runs = book.running() == Some(release);
+        self.write(|book| book.rejected.retain(|one| one.release != *release));
+        if runs {
+            return Ok(format!("release {release} runs, and is rejected no more"));
+        }
+        self.set_next(release, By::Hand);
+        Ok(format!("release {release} is tried once more"))
+    }
+}

@@ -1,0 +1,324 @@
+//! What is remembered of releases: which one runs, which one ran before, what is on trial, and what
+//! must never be taken again by itself.
+//!
+//! All of it is in the durable ledger, and changes there before anything that runs is touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::ReleaseId;
+
+/// Most rejected releases that are remembered; a bundle older than those is refused for its sequence.
+const REJECTED: usize = 64;
+
+/// The releases' part of the durable ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Book {
+    /// The one that is committed: it runs, unless another one is on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<ReleaseId>,
+    /// The one that was committed before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<ReleaseId>,
+    /// The one that runs to see whether it is any good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialRecord>,
+    /// The one that is to be tried next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Next>,
+    /// Those that are never taken again by themselves, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejected>,
+    /// The release that was last made of the node's own workload file: that file is no news.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<ReleaseId>,
+    /// The highest sequence that was accepted of each key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sequences: BTreeMap<String, u64>,
+    /// Nothing is activated by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// Those that are never pruned.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub pinned: BTreeSet<ReleaseId>,
+}
+
+/// A release on trial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialRecord {
+    /// Which.
+    pub release: ReleaseId,
+    /// How often the daemon or the node died in it.
+    #[serde(default)]
+    pub deaths: u32,
+    /// Volumes were copied before it; a rollback puts them back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub snapshot: bool,
+    /// It has failed for this reason, and the volumes are being put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverting: Option<String>,
+}
+
+/// A release that is to be tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Next {
+    /// Which.
+    pub release: ReleaseId,
+    /// Who activates it.
+    pub by: By,
+}
+
+/// Who activates a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// It is activated by itself, when the node's policy allows it.
+    Policy,
+    /// It waits for somebody's word.
+    Manual,
+    /// Somebody has said so: window, hold and policy do not count, only what the workload says.
+    Hand,
+    /// Somebody insists: what the workload says does not count either.
+    Force,
+    /// Somebody wants the release before back: nothing may stand in the way of that, its hook included.
+    Back,
+}
+
+/// A release that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rejected {
+    /// Which.
+    pub release: ReleaseId,
+    /// Why, in words.
+    pub why: String,
+}
+
+impl Book {
+    /// There is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The release whose containers should be there: the one on trial, unless it is being taken back.
+    /// `None` on a node that never had one.
+    pub fn running(&self) -> Option<&ReleaseId> {
+        match &self.trial {
+            Some(trial) if trial.reverting.is_none() => Some(&trial.release),
+            Some(_) | None => self.current.as_ref(),
+        }
+    }
+
+    /// Why a release is never taken again by itself.
+    pub fn rejected(&self, release: &ReleaseId) -> Option<&str> {
+        self.rejected
+            .iter()
+            .find(|rejected| rejected.release == *release)
+            .map(|rejected| rejected.why.as_str())
+    }
+
+    /// Every release that must stay on disk.
+    pub fn kept(&self) -> BTreeSet<ReleaseId> {
+        let mut kept = self.pinned.clone();
+        kept.extend(self.current.clone());
+        kept.extend(self.previous.clone());
+        kept.extend(self.trial.as_ref().map(|trial| trial.release.clone()));
+        kept.extend(self.next.as_ref().map(|next| next.release.clone()));
+        // Somebody may want to know why, and try it again.
+        kept.extend(
+            self.rejected
+                .last()
+                .map(|rejected| rejected.release.clone()),
+        );
+        // The file that it was made of is compared with it.
+        kept.extend(self.local.clone());
+        kept
+    }
+
+    /// A node's first release: there is nothing to go back to, so there is no trial.
+    #[must_use]
+    pub fn with_first(&self, release: &ReleaseId, local: bool) -> Self {
+        let mut book = self.clone();
+        book.current = Some(release.clone());
+        book.trial = None;
+        book.next = None;
+        if local {
+            book.local = Some(release.clone());
+        }
+        book
+    }
+
+    /// A daemon begins. One that ended in a trial without having been told to counts as dead; after
+    /// `tries` of them the release is taken back.
+    #[must_use]
+    pub fn at_start(&self, orderly: bool, tries: u32) -> Self {
+        let mut book = self.clone();
+        let Some(trial) = &mut book.trial else {
+            return book;
+        };
+        if orderly || trial.reverting.is_some() {
+            return book;
+        }
+        trial.deaths = trial.deaths.saturating_add(1);
+        if trial.deaths < tries {
+            return book;
+        }
+        let times = match trial.deaths {
+            1 => "once".to_owned(),
+            deaths => format!("{deaths} times"),
+        };
+        let why = format!("monopod or the node died {times} in its trial");
+        book.taken_back(&why)
+    }
+
+    /// The release on trial has failed: it is rejected, or will be when its volumes are as they were.
+    #[must_use]
+    pub fn taken_back(&self, why: &str) -> Self {
+        let mut book = self.clone();
+        match &mut book.trial {
+            Some(trial) if trial.snapshot && trial.reverting.is_none() => {
+                trial.reverting = Some(why.to_owned());
+                book
+            }
+            Some(_) => book.ended(why),
+            None => book,
+        }
+    }
+
+    /// The volumes are as they were before the trial, or there was nothing to put back.
+    #[must_use]
+    pub fn ended(&self, why: &str) -> Self {
+        let mut book = self.clone();
+        if let Some(trial) = book.trial.take() {
+            book.reject(&trial.release, trial.reverting.as_deref().unwrap_or(why));
+        }
+        book
+    }
+
+    /// The release on trial is good.
+    #[must_use]
+    pub fn committed(&self) -> Self {
+        let mut book = self.clone();
+        if let Some(trial) = book.trial.take() {
+            // What was tried again and is good now is no longer rejected.
+            book.rejected
+                .retain(|rejected| rejected.release != trial.release);
+            book.previous = book.current.replace(trial.release);
+        }
+        book
+    }
+
+    /// The current release cannot be used any more, and there is one before it.
+    #[must_use]
+    pub fn without_current(&self) -> Option<Self> {
+        let mut book = self.clone();
+        book.current = Some(book.previous.take()?);
+        Some(book)
+    }
+
+    /// Remembers a release as one that is not taken again by itself.
+    pub fn reject(&mut self, release: &ReleaseId, why: &str) {
+        self.rejected
+            .retain(|rejected| rejected.release != *release);
+        self.rejected.push(Rejected {
+            release: release.clone(),
+            why: why.to_owned(),
+        });
+        let over = self.rejected.len().saturating_sub(REJECTED);
+        self.rejected.drain(..over);
+        if self
+            .next
+            .as_ref()
+            .is_some_and(|next| next.release == *release)
+        {
+            self.next = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u8) -> ReleaseId {
+        ReleaseId::new(&format!("{number:012x}")).expect("an id")
+    }
+
+    fn on_trial(snapshot: bool) -> Book {
+        Book {
+            current: Some(id(1)),
+            trial: Some(TrialRecord {
+                release: id(2),
+                deaths: 0,
+                snapshot,
+                reverting: None,
+            }),
+            ..Book::default()
+        }
+    }
+
+    #[test]
+    fn a_trial_survives_so_many_deaths_and_no_more() {
+        let mut book = on_trial(false);
+        for _ in 0..5 {
+            book = book.at_start(true, 3);
+        }
+        assert_eq!(book, on_trial(false), "an orderly end is no death");
+        for death in 1..3 {
+            book = book.at_start(false, 3);
+            assert_eq!(book.running(), Some(&id(2)), "{death}");
+        }
+        book = book.at_start(false, 3);
+        assert_eq!(book.running(), Some(&id(1)));
+        assert_eq!(
+            book.rejected(&id(2)),
+            Some("monopod or the node died 3 times in its trial")
+        );
+    }
+
+    #[test]
+    fn volumes_are_put_back_before_a_trial_is_over() {
+        let book = on_trial(true).taken_back("it is ill");
+        assert_eq!(book.running(), Some(&id(1)));
+        assert!(book.trial.is_some() && book.rejected.is_empty());
+        // Whatever happens meanwhile, the reason stays the first one.
+        let book = book.at_start(false, 3).taken_back("another").ended("third");
+        assert_eq!(book.trial, None);
+        assert_eq!(book.rejected(&id(2)), Some("it is ill"));
+        assert_eq!(book.current, Some(id(1)));
+    }
+
+    #[test]
+    fn a_commit_keeps_the_one_before() {
+        let mut book = on_trial(false);
+        book.reject(&id(2), "it failed once");
+        let book = book.committed();
+        assert_eq!(book.current, Some(id(2)));
+        assert_eq!(book.previous, Some(id(1)));
+        assert_eq!(book.rejected(&id(2)), None);
+        let back = book.without_current().expect("there is one before");
+        assert_eq!(back.current, Some(id(1)));
+        assert_eq!(back.without_current(), None);
+    }
+
+    #[test]
+    fn a_rejected_release_is_not_the_next_one_and_memory_is_bounded() {
+        let mut book = Book {
+            next: Some(Next {
+                release: id(3),
+                by: By::Policy,
+            }),
+            ..Book::default()
+        };
+        for number in 0..=u8::MAX {
+            book.reject(&id(number), "it failed");
+        }
+        assert_eq!(book.next, None);
+        assert_eq!(book.rejected.len(), REJECTED);
+        assert!(book.rejected(&id(u8::MAX)).is_some());
+    }
+}

@@ -1,0 +1,261 @@
+//! Updates: which release runs, which is to run, and which never again. Pure, as all of the core.
+//!
+//! ```text
+//!  offer ──> Staging ──> Waiting ──> Hooking ──┬───────────────────────────────┬──> Recording ──> Trial ──┬──> committed
+//!            (files,     (window,    (if any)  └─> Emptying ─> Snapshotting ───┘    (ledger)     (health)  │
+//!             images)     hold, lock)              (if volumes are to be copied)                           │
+//!                                                                                                          v
+//!                                 the release before runs <── Loading <── (Emptying <─ Restoring) <── Recording: rejected
+//! ```
+//!
+//! Nothing that runs is touched before the release that is to replace it is staged completely, and
+//! the ledger says that it is on trial. What is under way ends in an event, or in its own deadline.
+//! What a release's containers do, the supervisor decides; here is decided which ones there are.
+
+mod answer;
+mod ask;
+mod book;
+mod id;
+mod pen;
+mod stage;
+mod trial;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use ask::{Ask, Origin, Refused, Wish};
+pub use book::{Book, By, Next, Rejected, TrialRecord};
+pub use id::ReleaseId;
+pub use view::UpdateView;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::core::api::{Action, AppNote, Desired, Event, Report, ReportKind};
+use crate::core::ledger::{Entry, Part};
+use crate::core::time::Time;
+use crate::spec::types::{Activation, Role, Trial};
+
+use self::pen::Pen;
+use self::stage::{Ready, Stage};
+
+/// How a node takes updates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How a release proves itself.
+    pub trial: Trial,
+    /// Whether a staged release is activated by itself.
+    pub activation: Activation,
+}
+
+/// What must be known of the containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Since when every container is the one that it should be, and Healthy without a break.
+    pub well_since: Option<Time>,
+    /// Why nothing more can be done for them by restarting or recreating them.
+    pub exhausted: Option<String>,
+    /// There are none.
+    pub empty: bool,
+}
+
+/// What is to become of the containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// They all go.
+    Empty,
+    /// From now on there are these, of this release.
+    Switch {
+        release: ReleaseId,
+        desired: Vec<Desired>,
+        on_trial: bool,
+    },
+    /// The release on trial is in force.
+    Committed,
+}
+
+/// The whole state.
+#[derive(Clone, Debug)]
+pub struct Update {
+    rules: Rules,
+    pen: Pen,
+    stage: Stage,
+    locks: BTreeSet<Role>,
+    now: Time,
+    actions: Vec<Action>,
+    orders: Vec<Order>,
+}
+
+impl Update {
+    /// Begins with what the ledger says, after [`Book::at_start`]; whoever makes this has put
+    /// [`Book::running`] in force, or nothing if volumes are still to be put back.
+    pub fn new(rules: Rules, book: Book, locks: BTreeSet<Role>, now: Time) -> Self {
+        let stage = Stage::at_start(&book, &rules, now);
+        Self {
+            rules,
+            pen: Pen::new(book, now),
+            stage,
+            locks,
+            now,
+            actions: Vec::new(),
+            orders: Vec::new(),
+        }
+    }
+
+    /// Takes an event.
+    pub(crate) fn take(&mut self, now: Time, event: &Event) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Persisted(Part::Book, result) => {
+                if let Err(text) = self.pen.written(result.clone(), self.now) {
+                    self.not_written(&text);
+                }
+            }
+            Event::StageMoved(release) => self.stage_moved(release),
+            Event::Staged(release, result) => self.staged(release, result.clone()),
+            Event::Gates(gates) => self.looked(gates),
+            Event::Hooked(release, result) => self.hooked(release, result.clone()),
+            Event::Snapshotted(release, result) => self.snapshotted(release, result.clone()),
+            Event::Restored(release, result) => self.restored(release, result.clone()),
+            Event::Loaded(release, result) => self.loaded(release, result.clone()),
+            // What was missing may have come, and so may room.
+            Event::StoreChanged | Event::PreloadDone => self.stage_now(),
+            Event::App(role, AppNote::Busy(true)) => {
+                self.locks.insert(role.clone());
+            }
+            Event::App(role, AppNote::Busy(false)) | Event::Died { role, .. } => {
+                if self.locks.remove(role) {
+                    self.look_now();
+                }
+            }
+            Event::Reload {
+                policy: Some(policy),
+                ..
+            } => {
+                self.rules = Rules {
+                    trial: policy.trial.clone(),
+                    activation: policy.activation,
+                };
+                self.look_now();
+            }
+            Event::Terminate(_) => self.stage = Stage::Ending,
+            Event::Tick
+            | Event::Done(..)
+            | Event::Progress(_)
+            | Event::Unwatched { .. }
+            | Event::Probed { .. }
+            | Event::App(..)
+            | Event::Persisted(Part::Budgets, _)
+            | Event::Reload { policy: None, .. }
+            | Event::ReloadRefused(_)
+            | Event::Rescued(..)
+            | Event::Restart(_) => {}
+        }
+    }
+
+    /// What follows from the state. [`Self::actions`] and [`Self::orders`] have it afterwards.
+    pub(crate) fn settle(&mut self, now: Time, facts: &Facts) {
+        self.now = self.now.max(now);
+        if self.pen.overdue(self.now) {
+            self.not_written("the medium does not answer");
+        }
+        // Each round ends a stage or changes nothing; the way from offer to trial is no longer.
+        for _ in 0..16 {
+            if !self.advance(facts) {
+                break;
+            }
+        }
+        if let Some(book) = self.pen.next(self.now) {
+            self.actions
+                .push(Action::Persist(Entry::Book(Box::new(book))));
+        }
+    }
+
+    /// What is to be done.
+    pub(crate) fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// What is to become of the containers.
+    pub(crate) fn orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// The containers whose apps have said that this is no moment for an update.
+    pub(crate) fn locks(&self) -> &BTreeSet<Role> {
+        &self.locks
+    }
+
+    /// What the ledger says, or will say as soon as it can be written.
+    pub fn book(&self) -> &Book {
+        self.pen.wanted()
+    }
+
+    /// When [`Event::Tick`] is due at the latest, if nothing else happens before.
+    pub fn deadline(&self, facts: &Facts) -> Option<Time> {
+        [self.pen.deadline(), self.stage.deadline(&self.rules, facts)]
+            .into_iter()
+            .flatten()
+            .filter(|time| *time > self.now)
+            .min()
+    }
+
+    fn report(&mut self, kind: ReportKind, text: String) {
+        self.actions.push(Action::Report(Report {
+            role: None,
+            kind,
+            text,
+        }));
+    }
+
+    /// Changes what the ledger is to say.
+    fn write(&mut self, change: impl FnOnce(&mut Book)) {
+        let mut book = self.pen.wanted().clone();
+        change(&mut book);
+        self.pen.want(book);
+    }
+
+    fn not_written(&mut self, text: &str) {
+        self.report(
+            ReportKind::LedgerFailed,
+            format!("the ledger cannot be written: {text}"),
+        );
+        self.unrecorded();
+    }
+
+    /// A release is out: it is not taken again by itself.
+    fn reject(&mut self, release: &ReleaseId, why: &str) {
+        self.write(|book| book.reject(release, why));
+        self.report(
+            ReportKind::ReleaseRejected,
+            format!(
+                "release {release} is rejected: {why}; what runs stays. To try it once more: \
+                 monopod release retry {release}"
+            ),
+        );
+    }
+
+    /// What is to be tried has nothing in its way any more.
+    fn go(&mut self, ready: Ready) {
+        self.stage = if ready.staged.volumes {
+            self.orders.push(Order::Empty);
+            Stage::Emptying {
+                ready,
+                by: self.now + stage::EMPTY,
+            }
+        } else {
+            self.record(ready, false)
+        };
+    }
+}
+
+/// A span, for people.
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds} s"),
+        (minutes, 0) => format!("{minutes} min"),
+        (minutes, seconds) => format!("{minutes} min {seconds} s"),
+    }
+}

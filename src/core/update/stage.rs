@@ -1,0 +1,566 @@
+//! From an offer to the trial: staging, waiting, the hook, copies of volumes, the record.
+
+use std::time::Duration;
+
+use super::trial::{Back, Trying};
+use super::{Book, By, Facts, Next, ReleaseId, Rules, Update};
+use crate::core::api::{Action, Gates, NotNow, ReportKind, Staged};
+use crate::core::time::Time;
+use crate::core::update::{Order, TrialRecord};
+use crate::spec::types::Activation;
+
+/// How long staging may go without a sign of movement.
+const STAGING: Duration = Duration::from_secs(600);
+
+/// When staging is tried again for the first time; it doubles from there.
+const STAGE_AGAIN: Duration = Duration::from_secs(30);
+
+/// The longest time between two attempts to stage.
+const STAGE_AGAIN_MOST: Duration = Duration::from_secs(3600);
+
+/// How often is looked whether what stands in the way has gone. It costs two looks at files.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// The longest time between two looks at a closed window: the clock may be set meanwhile.
+const LOOK_MOST: Duration = Duration::from_secs(900);
+
+/// As which attempt one counts that only the ledger has stopped: the next one is as late as possible.
+const RECORD_AGAIN: u32 = 16;
+
+/// How long a look may take.
+const LOOK_BY: Duration = Duration::from_secs(60);
+
+/// How long after a hook has said that it is no good moment it is asked again.
+const HOOK_AGAIN: Duration = Duration::from_secs(300);
+
+/// How long a hook may take: the shell ends it after 5 min.
+const HOOKING: Duration = Duration::from_secs(360);
+
+/// How long the old containers may take to go before their volumes are copied.
+pub(super) const EMPTY: Duration = Duration::from_secs(600);
+
+/// How long copying volumes may take: the shell gives up after 30 min.
+pub(super) const COPYING: Duration = Duration::from_secs(1860);
+
+/// Where the update stands.
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    /// Nothing is to be done.
+    Idle,
+    /// Its files are checked, and the engine is given its images.
+    Staging {
+        release: ReleaseId,
+        attempt: u32,
+        by: Time,
+    },
+    /// That did not work for this reason, and is tried again.
+    Delayed {
+        release: ReleaseId,
+        attempt: u32,
+        at: Time,
+        why: String,
+    },
+    /// It can be tried, and something stands in the way.
+    Waiting {
+        ready: Ready,
+        why: Waiting,
+        look: Look,
+    },
+    /// Its hook is asked.
+    Hooking { ready: Ready, by: Time },
+    /// The old containers go, so that their volumes do not change while they are copied.
+    Emptying { ready: Ready, by: Time },
+    /// The volumes are copied.
+    Snapshotting { ready: Ready, by: Time },
+    /// It is being written down that it is on trial.
+    Recording { ready: Ready, emptied: bool },
+    /// It runs on trial.
+    Trial(Trying),
+    /// It has failed, and what was before comes back.
+    Back(Back),
+    /// The daemon ends.
+    Ending,
+}
+
+/// A release that can be tried at any moment.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    pub release: ReleaseId,
+    pub staged: Staged,
+    /// Who activates it.
+    pub by: By,
+}
+
+/// What stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// Nobody has looked yet.
+    Unknown,
+    Manual,
+    Held,
+    HoldFile,
+    Window,
+    Busy(String),
+    LockFile,
+    Hook(String),
+}
+
+impl Waiting {
+    pub fn say(&self) -> String {
+        match self {
+            Self::Unknown => "it is looked whether it may be activated".to_owned(),
+            Self::Manual => "it waits for `monopod release activate`".to_owned(),
+            Self::Held => "updates are on hold; `monopod release unhold` ends that".to_owned(),
+            Self::HoldFile => "the node's hold file exists".to_owned(),
+            Self::Window => "it waits for the update window".to_owned(),
+            Self::Busy(role) => format!("{role} says that it is busy"),
+            Self::LockFile => "the workload's lock file exists".to_owned(),
+            Self::Hook(why) => format!("its hook says that it is no good moment: {why}"),
+        }
+    }
+}
+
+/// When it is looked next whether something still stands in the way.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Look {
+    /// At this time.
+    At(Time),
+    /// It is being looked, until this time.
+    Under(Time),
+    /// When something changes.
+    Never,
+}
+
+impl Stage {
+    /// Where a daemon begins.
+    pub fn at_start(book: &Book, rules: &Rules, now: Time) -> Self {
+        match &book.trial {
+            Some(trial) if trial.reverting.is_some() => Self::Back(Back::emptied(trial, now)),
+            Some(trial) => Self::Trial(Trying::new(trial.release.clone(), rules, now)),
+            None => Self::Idle,
+        }
+    }
+
+    /// The release that it is about.
+    pub fn release(&self) -> Option<&ReleaseId> {
+        match self {
+            Self::Staging { release, .. } | Self::Delayed { release, .. } => Some(release),
+            Self::Waiting { ready, .. }
+            | Self::Hooking { ready, .. }
+            | Self::Emptying { ready, .. }
+            | Self::Snapshotting { ready, .. }
+            | Self::Recording { ready, .. } => Some(&ready.release),
+            Self::Trial(trying) => Some(&trying.release),
+            Self::Back(back) => Some(&back.failed),
+            Self::Idle | Self::Ending => None,
+        }
+    }
+
+    /// Nothing that runs has been touched for it, so another release may take its place.
+    fn is_replaceable(&self) -> bool {
+        match self {
+            Self::Idle | Self::Staging { .. } | Self::Delayed { .. } | Self::Waiting { .. } => true,
+            Self::Hooking { .. }
+            | Self::Emptying { .. }
+            | Self::Snapshotting { .. }
+            | Self::Recording { .. }
+            | Self::Trial(_)
+            | Self::Back(_)
+            | Self::Ending => false,
+        }
+    }
+
+    pub fn deadline(&self, rules: &Rules, facts: &Facts) -> Option<Time> {
+        match self {
+            Self::Idle | Self::Ending | Self::Recording { .. } => None,
+            Self::Staging { by, .. }
+            | Self::Hooking { by, .. }
+            | Self::Emptying { by, .. }
+            | Self::Snapshotting { by, .. } => Some(*by),
+            Self::Delayed { at, .. } => Some(*at),
+            Self::Waiting { look, .. } => match look {
+                Look::At(time) | Look::Under(time) => Some(*time),
+                Look::Never => None,
+            },
+            Self::Trial(trying) => trying.deadline(rules, facts),
+            Self::Back(back) => back.deadline(),
+        }
+    }
+}
+
+impl Update {
+    /// Goes one step on, if there is one. Returns whether there may be another.
+    pub(super) fn advance(&mut self, facts: &Facts) -> bool {
+        let now = self.now;
+        // Something else is to be tried by now, or nothing.
+        if self.stage.is_replaceable() {
+            let next = self.pen.wanted().next.as_ref().map(|next| &next.release);
+            if self.stage.release() != next {
+                let next = next.cloned();
+                self.stage = next.map_or(Stage::Idle, |release| self.begin_staging(release, 1));
+                return true;
+            }
+        }
+        match &mut self.stage {
+            Stage::Staging {
+                release,
+                attempt,
+                by,
+            } if *by <= now => {
+                let (release, attempt) = (release.clone(), *attempt);
+                self.delay(release, attempt, "it does not come to an end".to_owned());
+                true
+            }
+            Stage::Delayed {
+                release,
+                attempt,
+                at,
+                ..
+            } if *at <= now => {
+                let (release, attempt) = (release.clone(), *attempt + 1);
+                self.stage = self.begin_staging(release, attempt);
+                true
+            }
+            Stage::Waiting { .. } => self.wait(),
+            Stage::Hooking { ready, by } if *by <= now => {
+                let release = ready.release.clone();
+                self.stage = Stage::Idle;
+                self.reject(&release, "its hook does not come to an end");
+                true
+            }
+            Stage::Emptying { ready, .. } if facts.empty => {
+                let ready = ready.clone();
+                self.actions.push(Action::Snapshot(ready.release.clone()));
+                let by = now + COPYING;
+                self.stage = Stage::Snapshotting { ready, by };
+                true
+            }
+            Stage::Emptying { ready, by } if *by <= now => {
+                let ready = ready.clone();
+                self.call_off(&ready, "the old containers do not end");
+                true
+            }
+            Stage::Snapshotting { ready, by } if *by <= now => {
+                let ready = ready.clone();
+                self.call_off(&ready, "copying its volumes does not come to an end");
+                true
+            }
+            Stage::Recording { ready, .. } if self.pen.is_dry() => {
+                let ready = ready.clone();
+                self.try_out(ready);
+                true
+            }
+            Stage::Trial(_) => self.judge(facts),
+            Stage::Back(_) => self.go_back(facts),
+            Stage::Idle
+            | Stage::Staging { .. }
+            | Stage::Delayed { .. }
+            | Stage::Hooking { .. }
+            | Stage::Emptying { .. }
+            | Stage::Snapshotting { .. }
+            | Stage::Recording { .. }
+            | Stage::Ending => false,
+        }
+    }
+
+    fn begin_staging(&mut self, release: ReleaseId, attempt: u32) -> Stage {
+        self.actions.push(Action::Stage(release.clone()));
+        Stage::Staging {
+            release,
+            attempt,
+            by: self.now + STAGING,
+        }
+    }
+
+    pub(super) fn stage_moved(&mut self, moved: &ReleaseId) {
+        if let Stage::Staging { release, by, .. } = &mut self.stage
+            && release == moved
+        {
+            *by = self.now + STAGING;
+        }
+    }
+
+    /// What a delayed release waits for may have come.
+    pub(super) fn stage_now(&mut self) {
+        if let Stage::Delayed { at, .. } = &mut self.stage {
+            *at = self.now;
+        }
+    }
+
+    pub(super) fn staged(&mut self, which: &ReleaseId, result: Result<Staged, NotNow>) {
+        let Stage::Staging {
+            release, attempt, ..
+        } = &self.stage
+        else {
+            return;
+        };
+        if release != which {
+            return;
+        }
+        let (release, attempt) = (release.clone(), *attempt);
+        match result {
+            Ok(staged) => {
+                self.report(
+                    ReportKind::ReleaseStaged,
+                    format!("release {release} is staged: the engine has its images"),
+                );
+                let by = By::Policy;
+                self.stage = Stage::Waiting {
+                    ready: Ready {
+                        release,
+                        staged,
+                        by,
+                    },
+                    why: Waiting::Unknown,
+                    look: Look::At(self.now),
+                };
+            }
+            Err(NotNow::Later(why)) => self.delay(release, attempt, why),
+            Err(NotNow::Never(why)) => self.reject(&release, &why),
+        }
+    }
+
+    fn delay(&mut self, release: ReleaseId, attempt: u32, why: String) {
+        let wait = STAGE_AGAIN
+            .saturating_mul(1 << attempt.saturating_sub(1).min(16))
+            .min(STAGE_AGAIN_MOST);
+        // The status line has the reasons of later attempts.
+        if attempt == 1 {
+            self.report(
+                ReportKind::ReleaseDelayed,
+                format!("release {release} cannot be staged yet: {why}; it is tried again"),
+            );
+        }
+        self.stage = Stage::Delayed {
+            release,
+            attempt,
+            at: self.now + wait,
+            why,
+        };
+    }
+
+    /// Looks whether a waiting release may go.
+    pub(super) fn look_now(&mut self) {
+        if let Stage::Waiting { look, .. } = &mut self.stage
+            && !matches!(look, Look::Under(_))
+        {
+            *look = Look::At(self.now);
+        }
+    }
+
+    fn wait(&mut self) -> bool {
+        let now = self.now;
+        let book = self.pen.wanted();
+        let Some(by) = book.next.as_ref().map(|next| next.by) else {
+            return false;
+        };
+        // What is known without a look.
+        let known = match by {
+            By::Manual => Some(Waiting::Manual),
+            By::Policy if self.rules.activation == Activation::Manual => Some(Waiting::Manual),
+            By::Policy if book.held => Some(Waiting::Held),
+            By::Policy | By::Hand => self
+                .locks
+                .iter()
+                .next()
+                .map(|role| Waiting::Busy(role.to_string())),
+            By::Force | By::Back => None,
+        };
+        let Stage::Waiting { ready, why, look } = &mut self.stage else {
+            return false;
+        };
+        ready.by = by;
+        if let Some(known) = known {
+            let other = *why != known;
+            *why = known;
+            *look = Look::Never;
+            if other {
+                self.tell_waiting();
+            }
+            return false;
+        }
+        match (by, *look) {
+            (By::Force | By::Back, _) => {
+                let ready = ready.clone();
+                self.ask_hook(ready);
+                true
+            }
+            (_, Look::Under(time)) if time > now => false,
+            (_, Look::At(time)) if time > now => false,
+            (By::Policy | By::Hand | By::Manual, Look::At(_) | Look::Under(_) | Look::Never) => {
+                *look = Look::Under(now + LOOK_BY);
+                self.actions.push(Action::LookAtGates);
+                false
+            }
+        }
+    }
+
+    pub(super) fn looked(&mut self, gates: &Gates) {
+        let now = self.now;
+        let Stage::Waiting { ready, why, look } = &mut self.stage else {
+            return;
+        };
+        let policy = ready.by == By::Policy;
+        let found = match gates {
+            Gates {
+                lock_file: true, ..
+            } => Some((Waiting::LockFile, LOOK)),
+            Gates {
+                hold_file: true, ..
+            } if policy => Some((Waiting::HoldFile, LOOK)),
+            Gates {
+                window: Some(opens),
+                ..
+            } if policy => Some((Waiting::Window, (*opens).clamp(LOOK, LOOK_MOST))),
+            Gates { .. } => None,
+        };
+        if let Some((found, wait)) = found {
+            let other = *why != found;
+            *why = found;
+            *look = Look::At(now + wait);
+            if other {
+                self.tell_waiting();
+            }
+        } else {
+            let ready = ready.clone();
+            self.ask_hook(ready);
+        }
+    }
+
+    fn tell_waiting(&mut self) {
+        if let Stage::Waiting { ready, why, .. } = &self.stage {
+            let text = format!(
+                "release {} is staged and waits: {}",
+                ready.release,
+                why.say()
+            );
+            self.report(ReportKind::ReleaseDelayed, text);
+        }
+    }
+
+    fn ask_hook(&mut self, ready: Ready) {
+        if ready.staged.hook && ready.by != By::Back {
+            self.actions.push(Action::Hook(ready.release.clone()));
+            let by = self.now + HOOKING;
+            self.stage = Stage::Hooking { ready, by };
+        } else {
+            self.go(ready);
+        }
+    }
+
+    pub(super) fn hooked(&mut self, which: &ReleaseId, result: Result<(), NotNow>) {
+        let Stage::Hooking { ready, .. } = &self.stage else {
+            return;
+        };
+        if ready.release != *which {
+            return;
+        }
+        let ready = ready.clone();
+        match result {
+            Ok(()) => self.go(ready),
+            Err(NotNow::Later(why)) => {
+                self.stage = Stage::Waiting {
+                    ready,
+                    why: Waiting::Hook(why),
+                    look: Look::At(self.now + HOOK_AGAIN),
+                };
+                self.tell_waiting();
+            }
+            Err(NotNow::Never(why)) => {
+                self.stage = Stage::Idle;
+                self.reject(which, &format!("its hook refuses it: {why}"));
+            }
+        }
+    }
+
+    pub(super) fn snapshotted(&mut self, which: &ReleaseId, result: Result<(), String>) {
+        let Stage::Snapshotting { ready, .. } = &self.stage else {
+            return;
+        };
+        if ready.release != *which {
+            return;
+        }
+        let ready = ready.clone();
+        match result {
+            Ok(()) => self.stage = self.record(ready, true),
+            Err(why) => self.call_off(&ready, &format!("its volumes cannot be copied: {why}")),
+        }
+    }
+
+    /// Writes down that it is on trial. Nothing is touched before that is on disk.
+    pub(super) fn record(&mut self, ready: Ready, emptied: bool) -> Stage {
+        let release = ready.release.clone();
+        self.write(|book| {
+            // Another one may have been offered in the meantime.
+            if book
+                .next
+                .as_ref()
+                .is_some_and(|next| next.release == release)
+            {
+                book.next = None;
+            }
+            book.trial = Some(TrialRecord {
+                release,
+                deaths: 0,
+                snapshot: emptied,
+                reverting: None,
+            });
+        });
+        Stage::Recording { ready, emptied }
+    }
+
+    /// The ledger could not be written: a trial that is not on record does not begin.
+    pub(super) fn unrecorded(&mut self) {
+        const WHY: &str = "the ledger cannot be written";
+        let Stage::Recording { ready, emptied } = &self.stage else {
+            return;
+        };
+        let (ready, emptied) = (ready.clone(), *emptied);
+        if emptied {
+            // Not again and again: each time the containers were stopped for it.
+            self.call_off(&ready, WHY);
+            return;
+        }
+        let (release, by) = (ready.release, ready.by);
+        self.write(|book| {
+            book.trial = None;
+            if book.next.is_none() {
+                let release = release.clone();
+                book.next = Some(Next { release, by });
+            }
+        });
+        self.stage = Stage::Delayed {
+            release,
+            attempt: RECORD_AGAIN,
+            at: self.now + STAGE_AGAIN_MOST,
+            why: WHY.to_owned(),
+        };
+    }
+
+    /// It is not tried after all. If its predecessor's containers are gone already, they come back.
+    fn call_off(&mut self, ready: &Ready, why: &str) {
+        self.write(|book| book.trial = None);
+        self.reject(&ready.release, why);
+        let back = Back::loading(ready.release.clone(), self.pen.wanted(), why);
+        self.stage = Stage::Back(back);
+    }
+
+    fn try_out(&mut self, ready: Ready) {
+        let release = ready.release.clone();
+        self.report(
+            ReportKind::TrialBegun,
+            format!(
+                "release {release} runs on trial: it is good once it has been healthy for {}, and taken \
+                 back after {}",
+                super::span(self.rules.trial.settle),
+                super::span(self.rules.trial.deadline)
+            ),
+        );
+        self.orders.push(Order::Switch {
+            release: release.clone(),
+            desired: ready.staged.desired,
+            on_trial: true,
+        });
+        self.stage = Stage::Trial(Trying::new(release, &self.rules, self.now));
+    }
+}

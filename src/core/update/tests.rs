@@ -1,0 +1,579 @@
+//! The update by itself: every way from an offer to its end, and what may come in between.
+
+use std::time::Duration;
+
+use super::*;
+use crate::core::api::{Gates, NotNow, Parting, Staged};
+
+fn id(number: u8) -> ReleaseId {
+    ReleaseId::new(&format!("{number:012x}")).expect("an id")
+}
+
+fn rules() -> Rules {
+    Rules {
+        trial: Trial::default(),
+        activation: Activation::Automatic,
+    }
+}
+
+fn bundle(sequence: u64) -> Origin {
+    Origin::Bundle {
+        key: "A".to_owned(),
+        sequence,
+    }
+}
+
+/// A node with release 1 in force, whose shell does all that it is told at once unless it is told not to.
+struct Story {
+    update: Update,
+    now: Time,
+    well: Option<Time>,
+    exhausted: Option<String>,
+    empty: bool,
+    staged: Result<Staged, NotNow>,
+    gates: Gates,
+    hook: Result<(), NotNow>,
+    copied: Result<(), String>,
+    loads: Result<(), String>,
+    disk: Result<(), String>,
+    /// What was in force, the last at the end; `None` for nothing.
+    ran: Vec<Option<ReleaseId>>,
+    /// Kinds of what was reported.
+    told: Vec<ReportKind>,
+    /// Books written.
+    books: Vec<Book>,
+    asked: Vec<&'static str>,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self::with(Book {
+            current: Some(id(1)),
+            ..Book::default()
+        })
+    }
+
+    fn with(book: Book) -> Self {
+        let now = Time::default() + Duration::from_secs(1000);
+        Self {
+            ran: vec![book.running().cloned()],
+            update: Update::new(rules(), book, BTreeSet::new(), now),
+            now,
+            well: None,
+            exhausted: None,
+            empty: false,
+            staged: Ok(Staged {
+                desired: Vec::new(),
+                volumes: false,
+                hook: false,
+            }),
+            gates: Gates::default(),
+            hook: Ok(()),
+            copied: Ok(()),
+            loads: Ok(()),
+            disk: Ok(()),
+            told: Vec::new(),
+            books: Vec::new(),
+            asked: Vec::new(),
+        }
+    }
+
+    fn event(&mut self, event: Event) -> &mut Self {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            self.update.take(self.now, &event);
+            self.settle(&mut events);
+        }
+        self
+    }
+
+    fn settle(&mut self, events: &mut Vec<Event>) {
+        let facts = Facts {
+            well_since: self.well,
+            exhausted: self.exhausted.clone(),
+            empty: self.empty,
+        };
+        self.update.settle(self.now, &facts);
+        for order in self.update.orders() {
+            match order {
+                Order::Empty => {
+                    self.ran.push(None);
+                    self.empty = true;
+                    self.well = None;
+                    events.push(Event::Tick);
+                }
+                Order::Switch { release, .. } => {
+                    self.ran.push(Some(release));
+                    self.empty = false;
+                    self.well = None;
+                    self.exhausted = None;
+                }
+                Order::Committed => {}
+            }
+        }
+        for action in self.update.actions() {
+            match action {
+                Action::Persist(Entry::Book(book)) => {
+                    if self.disk.is_ok() {
+                        self.books.push(*book);
+                    }
+                    events.push(Event::Persisted(Part::Book, self.disk.clone()));
+                }
+                Action::Stage(release) => {
+                    self.asked.push("stage");
+                    events.push(Event::Staged(release, self.staged.clone()));
+                }
+                Action::LookAtGates => {
+                    self.asked.push("gates");
+                    events.push(Event::Gates(self.gates.clone()));
+                }
+                Action::Hook(release) => {
+                    self.asked.push("hook");
+                    events.push(Event::Hooked(release, self.hook.clone()));
+                }
+                Action::Snapshot(release) => {
+                    assert!(self.empty, "volumes are copied under running containers");
+                    self.asked.push("snapshot");
+                    events.push(Event::Snapshotted(release, self.copied.clone()));
+                }
+                Action::Restore(release) => {
+                    assert!(self.empty, "volumes are put back under running containers");
+                    self.asked.push("restore");
+                    events.push(Event::Restored(release, self.copied.clone()));
+                }
+                Action::Load(release) => {
+                    let result = self.loads.clone().map(|()| Vec::new());
+                    events.push(Event::Loaded(release, result));
+                }
+                Action::Report(report) => self.told.push(report.kind),
+                Action::Tidy(kept) => assert!(kept.contains(self.runs().expect("something runs"))),
+                other => panic!("{other:?} is not the update's"),
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) -> Result<String, Refused> {
+        let answer = self.update.ask(self.now, ask);
+        self.event(Event::Tick);
+        answer
+    }
+
+    fn offer(&mut self, number: u8) -> Result<String, Refused> {
+        self.ask(Ask::Offer {
+            release: id(number),
+            origin: bundle(u64::from(number)),
+            wish: Wish::Take,
+            downgrade: false,
+        })
+    }
+
+    /// Lets time pass, deadline by deadline.
+    fn pass(&mut self, span: Duration) -> &mut Self {
+        let end = self.now + span;
+        loop {
+            let facts = Facts {
+                well_since: self.well,
+                exhausted: self.exhausted.clone(),
+                empty: self.empty,
+            };
+            match self.update.deadline(&facts) {
+                Some(time) if time <= end => {
+                    self.now = time;
+                    self.event(Event::Tick);
+                }
+                Some(_) | None => break,
+            }
+        }
+        self.now = end;
+        self.event(Event::Tick)
+    }
+
+    fn healthy(&mut self) -> &mut Self {
+        self.well = Some(self.now);
+        self.event(Event::Tick)
+    }
+
+    fn book(&self) -> &Book {
+        self.books.last().expect("something was written")
+    }
+
+    fn runs(&self) -> Option<&ReleaseId> {
+        self.ran.last().and_then(Option::as_ref)
+    }
+}
+
+#[test]
+fn a_good_release_is_committed_when_it_has_settled() {
+    let mut story = Story::new();
+    story.offer(2).expect("taken");
+    assert_eq!(story.runs(), Some(&id(2)));
+    assert_eq!(story.book().running(), Some(&id(2)));
+    story.healthy().pass(Duration::from_secs(59));
+    assert!(story.book().trial.is_some(), "not yet");
+    story.pass(Duration::from_secs(1));
+    assert_eq!(story.book().current, Some(id(2)));
+    assert_eq!(story.book().previous, Some(id(1)));
+    assert_eq!(story.told.last(), Some(&ReportKind::Committed));
+    // Next, trial, commit.
+    assert!(story.books.len() <= 3, "{:?}", story.books);
+    assert_eq!(story.offer(2).map(|_| story.ran.len()), Ok(2), "no news");
+}
+
+#[test]
+fn health_must_last_without_a_break() {
+    let mut story = Story::new();
+    story.offer(2).expect("taken");
+    for _ in 0..8 {
+        story.healthy().pass(Duration::from_secs(55));
+        story.well = None;
+        story.pass(Duration::from_secs(20));
+    }
+    assert_eq!(story.runs(), Some(&id(1)));
+    assert!(story.book().rejected(&id(2)).is_some());
+    assert!(story.offer(2).is_err(), "it is never taken again by itself");
+    assert_eq!(story.runs(), Some(&id(1)));
+}
+
+#[test]
+fn a_release_that_nothing_helps_is_taken_back_at_once() {
+    let mut story = Story::new();
+    story.offer(2).expect("taken");
+    story.exhausted = Some("app does not become healthy".to_owned());
+    story.event(Event::Tick);
+    assert_eq!(story.runs(), Some(&id(1)));
+    assert_eq!(
+        story.book().rejected(&id(2)),
+        Some("app does not become healthy")
+    );
+    story.ask(Ask::Retry(id(2))).expect("by hand it is tried");
+    assert_eq!(story.runs(), Some(&id(2)));
+    story.healthy().pass(Duration::from_secs(60));
+    assert_eq!(story.book().current, Some(id(2)));
+    assert_eq!(story.book().rejected(&id(2)), None);
+}
+
+#[test]
+fn an_older_sequence_is_refused_unless_the_owner_allows_it() {
+    let mut story = Story::new();
+    story.offer(9).expect("taken");
+    story.healthy().pass(Duration::from_secs(60));
+    let refused = story.offer(8).expect_err("older");
+    assert!(
+        refused.to_string().contains("--allow-downgrade"),
+        "{refused}"
+    );
+    let ask = Ask::Offer {
+        release: id(8),
+        origin: bundle(8),
+        wish: Wish::Take,
+        downgrade: true,
+    };
+    story.ask(ask).expect("allowed");
+    story.healthy().pass(Duration::from_secs(60));
+    assert_eq!(story.book().current, Some(id(8)));
+    // Another key's releases have an order of their own.
+    let ask = Ask::Offer {
+        release: id(7),
+        origin: Origin::Bundle {
+            key: "B".to_owned(),
+            sequence: 1,
+        },
+        wish: Wish::Take,
+        downgrade: false,
+    };
+    story.ask(ask).expect("another key");
+}
+
+#[test]
+fn what_stands_in_the_way_is_waited_for() {
+    let window = Gates {
+        window: Some(Duration::from_secs(600)),
+        ..Gates::default()
+    };
+    let hold_file = Gates {
+        hold_file: true,
+        ..Gates::default()
+    };
+    let lock_file = Gates {
+        lock_file: true,
+        ..Gates::default()
+    };
+    for (gates, by_hand) in [(window, true), (hold_file, true), (lock_file, false)] {
+        let mut story = Story::new();
+        story.gates = gates.clone();
+        story.offer(2).expect("taken");
+        story.pass(Duration::from_secs(300));
+        assert_eq!(story.runs(), Some(&id(1)), "{gates:?}");
+        let ask = Ask::Activate {
+            release: None,
+            force: false,
+        };
+        story.ask(ask).expect("it waits");
+        assert_eq!(story.runs() == Some(&id(2)), by_hand, "{gates:?}");
+        let ask = Ask::Activate {
+            release: None,
+            force: true,
+        };
+        let _ = story.ask(ask);
+        assert_eq!(story.runs(), Some(&id(2)), "{gates:?}");
+    }
+    let mut story = Story::new();
+    story.gates.lock_file = true;
+    story.offer(2).expect("taken");
+    story.gates.lock_file = false;
+    story.pass(Duration::from_secs(30));
+    assert_eq!(story.runs(), Some(&id(2)), "it goes on by itself");
+}
+
+#[test]
+fn a_busy_app_is_waited_for_until_it_says_or_ends() {
+    let app = Role::new("app");
+    let busy = |busy| Event::App(Role::new("app"), AppNote::Busy(busy));
+    let died = Event::Died {
+        role: app.clone(),
+        pid: 7,
+    };
+    for end in [busy(false), died] {
+        let mut story = Story::new();
+        story.event(busy(true));
+        story.offer(2).expect("taken");
+        story.pass(Duration::from_secs(86_400));
+        assert_eq!(story.runs(), Some(&id(1)));
+        assert!(story.update.locks().contains(&app));
+        story.event(end);
+        assert_eq!(story.runs(), Some(&id(2)));
+    }
+}
+
+#[test]
+fn hold_and_manual_wait_for_a_word() {
+    let mut story = Story::new();
+    story.ask(Ask::Hold(true)).expect("held");
+    story.offer(2).expect("taken");
+    story.pass(Duration::from_secs(86_400));
+    assert_eq!(story.runs(), Some(&id(1)));
+    story.ask(Ask::Hold(false)).expect("free");
+    assert_eq!(story.runs(), Some(&id(2)));
+    story.healthy().pass(Duration::from_secs(60));
+    let ask = Ask::Offer {
+        release: id(3),
+        origin: bundle(3),
+        wish: Wish::Stage,
+        downgrade: false,
+    };
+    story.ask(ask).expect("staged");
+    story.pass(Duration::from_secs(86_400));
+    // Whatever brings it again does not activate it.
+    story.offer(3).expect("known");
+    story.pass(Duration::from_secs(86_400));
+    assert_eq!(story.runs(), Some(&id(2)));
+    let ask = Ask::Activate {
+        release: Some(id(3)),
+        force: false,
+    };
+    story.ask(ask).expect("activated");
+    assert_eq!(story.runs(), Some(&id(3)));
+}
+
+#[test]
+fn a_hook_says_yes_later_or_never() {
+    let hooked = |hook| {
+        let mut story = Story::new();
+        story.staged.as_mut().expect("staged").hook = true;
+        story.hook = hook;
+        story.offer(2).expect("taken");
+        story
+    };
+    assert_eq!(hooked(Ok(())).runs(), Some(&id(2)));
+    let mut later = hooked(Err(NotNow::Later("low battery".to_owned())));
+    later.pass(Duration::from_secs(299));
+    assert_eq!(later.runs(), Some(&id(1)));
+    later.hook = Ok(());
+    later.pass(Duration::from_secs(1));
+    assert_eq!(later.runs(), Some(&id(2)));
+    let mut never = hooked(Err(NotNow::Never("exit 1".to_owned())));
+    never.pass(Duration::from_secs(86_400));
+    assert_eq!(never.runs(), Some(&id(1)));
+    assert!(never.book().rejected(&id(2)).is_some());
+}
+
+#[test]
+fn staging_is_tried_again_and_touches_nothing() {
+    let mut story = Story::new();
+    story.staged = Err(NotNow::Later("no space left".to_owned()));
+    story.offer(2).expect("taken");
+    story.pass(Duration::from_secs(7200));
+    assert!(
+        story.asked.len() > 5 && story.asked.len() < 12,
+        "{:?}",
+        story.asked
+    );
+    assert_eq!(story.ran.len(), 1);
+    story.staged = Story::new().staged;
+    story.event(Event::StoreChanged);
+    assert_eq!(story.runs(), Some(&id(2)));
+    let mut story = Story::new();
+    story.staged = Err(NotNow::Never("it names a device".to_owned()));
+    story.offer(2).expect("taken");
+    assert_eq!(story.book().rejected(&id(2)), Some("it names a device"));
+    assert_eq!(story.ran.len(), 1);
+}
+
+#[test]
+fn volumes_are_copied_before_and_put_back_after() {
+    let mut story = Story::new();
+    story.staged.as_mut().expect("staged").volumes = true;
+    story.offer(2).expect("taken");
+    assert_eq!(story.ran, [Some(id(1)), None, Some(id(2))]);
+    assert!(story.book().trial.as_ref().expect("a trial").snapshot);
+    story.pass(Duration::from_secs(600));
+    assert_eq!(story.asked.last(), Some(&"restore"));
+    assert_eq!(story.ran[3..], [None, Some(id(1))]);
+    assert!(story.book().rejected(&id(2)).is_some());
+    // Copies that cannot be made: what was there comes back, and nothing was tried.
+    let mut story = Story::new();
+    story.staged.as_mut().expect("staged").volumes = true;
+    story.copied = Err("too large".to_owned());
+    story.offer(2).expect("taken");
+    assert_eq!(story.ran, [Some(id(1)), None, Some(id(1))]);
+    assert!(story.book().trial.is_none());
+}
+
+#[test]
+fn a_daemon_that_died_while_volumes_were_put_back_goes_on() {
+    let book = Book {
+        current: Some(id(1)),
+        trial: Some(TrialRecord {
+            release: id(2),
+            deaths: 0,
+            snapshot: true,
+            reverting: Some("it failed".to_owned()),
+        }),
+        ..Book::default()
+    };
+    let mut story = Story::with(book.at_start(false, 3));
+    story.event(Event::Tick);
+    assert_eq!(story.asked.len(), 0, "containers are still there");
+    story.empty = true;
+    story.event(Event::Tick);
+    assert_eq!(story.asked, ["restore"]);
+    assert_eq!(story.runs(), Some(&id(1)));
+    assert_eq!(story.book().rejected(&id(2)), Some("it failed"));
+}
+
+#[test]
+fn no_trial_begins_that_is_not_on_disk() {
+    let mut story = Story::new();
+    story.disk = Err("read-only".to_owned());
+    story.offer(2).expect("taken");
+    story.pass(Duration::from_secs(1800));
+    assert_eq!(story.ran.len(), 1);
+    story.disk = Ok(());
+    story.pass(Duration::from_secs(7200));
+    assert!(
+        story.ran.contains(&Some(id(2))),
+        "it is tried when it can be"
+    );
+}
+
+#[test]
+fn a_node_whose_ledger_fails_in_the_trial_goes_back_all_the_same() {
+    let mut story = Story::new();
+    story.offer(2).expect("taken");
+    story.disk = Err("read-only".to_owned());
+    story.pass(Duration::from_secs(900));
+    assert_eq!(story.runs(), Some(&id(1)));
+}
+
+#[test]
+fn two_at_once_come_one_after_the_other() {
+    let mut story = Story::new();
+    story.offer(2).expect("taken");
+    story.offer(3).expect("waits for the trial's end");
+    assert_eq!(story.runs(), Some(&id(2)));
+    story.healthy().pass(Duration::from_secs(60));
+    assert_eq!(story.runs(), Some(&id(3)));
+    story.pass(Duration::from_secs(600));
+    assert_eq!(story.runs(), Some(&id(2)));
+}
+
+#[test]
+fn by_hand_one_goes_back_and_the_one_before_is_on_trial() {
+    let mut story = Story::new();
+    story.offer(2).expect("taken");
+    story.ask(Ask::RollBack).expect("in the trial");
+    assert_eq!(story.runs(), Some(&id(1)));
+    assert!(story.ask(Ask::RollBack).is_err(), "nothing before that");
+    story.ask(Ask::Retry(id(2))).expect("again");
+    story.healthy().pass(Duration::from_secs(60));
+    story.gates.window = Some(Duration::from_secs(60));
+    story.staged.as_mut().expect("staged").hook = true;
+    story.ask(Ask::RollBack).expect("after the commit");
+    assert_eq!(
+        story.runs(),
+        Some(&id(1)),
+        "nothing stands in the way of that"
+    );
+    story.healthy().pass(Duration::from_secs(60));
+    assert_eq!(story.book().current, Some(id(1)));
+    assert!(story.offer(2).is_err(), "it is not taken again by itself");
+}
+
+#[test]
+fn the_nodes_own_file_is_news_once() {
+    let local = |number, wish| Ask::Offer {
+        release: id(number),
+        origin: Origin::Local,
+        wish,
+        downgrade: false,
+    };
+    let hand = Wish::Activate { force: false };
+    let mut story = Story::with(Book {
+        current: Some(id(1)),
+        local: Some(id(1)),
+        ..Book::default()
+    });
+    story.offer(2).expect("a bundle");
+    story.healthy().pass(Duration::from_secs(60));
+    // A reload with the file as it always was does not take the bundle's release away.
+    story.ask(local(1, hand)).expect("known");
+    assert_eq!(story.runs(), Some(&id(2)));
+    story.ask(local(3, hand)).expect("news");
+    assert_eq!(story.runs(), Some(&id(3)));
+    story.pass(Duration::from_secs(600));
+    assert_eq!(story.runs(), Some(&id(2)));
+    // Nor does a restart of the daemon bring the rejected file again.
+    story.ask(local(3, Wish::Take)).expect("known");
+    assert_eq!(story.runs(), Some(&id(2)));
+}
+
+#[test]
+fn a_release_before_that_cannot_be_read_is_passed_over() {
+    let mut story = Story::with(Book {
+        current: Some(id(1)),
+        previous: Some(id(9)),
+        ..Book::default()
+    });
+    story.offer(2).expect("taken");
+    story.loads = Err("damaged".to_owned());
+    story.exhausted = Some("ill".to_owned());
+    story.event(Event::Tick);
+    story.pass(Duration::from_secs(7));
+    story.loads = Ok(());
+    story.pass(Duration::from_secs(5));
+    let runs = story.runs().cloned().expect("something runs");
+    assert_eq!(story.update.book().current, Some(runs));
+    assert_eq!(story.update.book().trial, None);
+}
+
+#[test]
+fn a_daemon_that_ends_begins_nothing() {
+    let mut story = Story::new();
+    story.gates.lock_file = true;
+    story.offer(2).expect("taken");
+    story.event(Event::Terminate(Parting::Leave));
+    story.gates.lock_file = false;
+    story.pass(Duration::from_secs(600));
+    assert_eq!(story.runs(), Some(&id(1)));
+    assert!(story.offer(3).is_err());
+}

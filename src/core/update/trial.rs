@@ -1,0 +1,386 @@
+//! The trial and its two ends: the release is committed, or what was before comes back.
+
+use std::time::Duration;
+
+use super::stage::{COPYING, EMPTY, Stage};
+use super::{Book, Facts, Order, ReleaseId, Rules, TrialRecord, Update, span};
+use crate::core::api::{Action, Desired, ReportKind};
+use crate::core::time::Time;
+
+/// How long reading a release's files may take.
+const LOADING: Duration = Duration::from_secs(120);
+
+/// How long after a release's files could not be read the next attempt is made.
+const LOAD_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long after volumes could not be put back it is tried again, and how often.
+const RESTORE_AGAIN: Duration = Duration::from_secs(30);
+const RESTORES: u32 = 3;
+
+/// How long the ledger's write is waited for before what was before comes back without it.
+const RECORD: Duration = Duration::from_secs(70);
+
+/// A release on trial.
+#[derive(Clone, Debug)]
+pub(super) struct Trying {
+    pub release: ReleaseId,
+    pub since: Time,
+    by: Time,
+    /// It has proved itself; that is being written down.
+    committing: bool,
+}
+
+impl Trying {
+    pub fn new(release: ReleaseId, rules: &Rules, now: Time) -> Self {
+        Self {
+            release,
+            since: now,
+            by: now + rules.trial.deadline,
+            committing: false,
+        }
+    }
+
+    /// When it will have proved itself if nothing happens.
+    fn good_at(&self, rules: &Rules, facts: &Facts) -> Option<Time> {
+        let well = facts.well_since?;
+        Some(well.max(self.since) + rules.trial.settle)
+    }
+
+    pub fn deadline(&self, rules: &Rules, facts: &Facts) -> Option<Time> {
+        if self.committing {
+            return None;
+        }
+        let good = self.good_at(rules, facts);
+        Some(good.map_or(self.by, |good| good.min(self.by)))
+    }
+}
+
+/// The way back.
+#[derive(Clone, Debug)]
+pub(super) struct Back {
+    /// The release that has failed.
+    pub failed: ReleaseId,
+    why: String,
+    step: Step,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// It is being written down.
+    Recording { by: Time, volumes: bool },
+    /// The containers go, so that nothing writes to the volumes.
+    Emptying { by: Time },
+    /// The volumes are put back.
+    Restoring { by: Time, attempt: u32 },
+    /// That did not work, and is tried again.
+    RestoreLater { at: Time, attempt: u32 },
+    /// That the volumes are as they were is being written down.
+    Ended { by: Time },
+    /// The files of the first of these are read.
+    Loading {
+        candidates: Vec<ReleaseId>,
+        state: Load,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    Due,
+    Under { by: Time },
+    Later { at: Time },
+}
+
+impl Back {
+    /// After a restart of the daemon: there are no containers, and the volumes are to be put back.
+    pub fn emptied(trial: &TrialRecord, now: Time) -> Self {
+        Self {
+            failed: trial.release.clone(),
+            why: trial.reverting.clone().unwrap_or_default(),
+            step: Step::Emptying { by: now + EMPTY },
+        }
+    }
+
+    /// There are no containers, and nothing to be put back.
+    pub fn loading(failed: ReleaseId, book: &Book, why: &str) -> Self {
+        let candidates = candidates(book, &failed);
+        Self {
+            failed,
+            why: why.to_owned(),
+            step: Step::Loading {
+                candidates,
+                state: Load::Due,
+            },
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Time> {
+        match &self.step {
+            Step::Recording { by, .. }
+            | Step::Emptying { by }
+            | Step::Restoring { by, .. }
+            | Step::Ended { by } => Some(*by),
+            Step::RestoreLater { at, .. } => Some(*at),
+            Step::Loading { state, .. } => match state {
+                Load::Due => None,
+                Load::Under { by } => Some(*by),
+                Load::Later { at } => Some(*at),
+            },
+        }
+    }
+
+    /// For people: what is being done.
+    pub fn say(&self) -> String {
+        format!("release {} is taken back: {}", self.failed, self.why)
+    }
+}
+
+/// What may run again, the best first. The failed one itself is better than nothing.
+fn candidates(book: &Book, failed: &ReleaseId) -> Vec<ReleaseId> {
+    let mut candidates: Vec<ReleaseId> = Vec::new();
+    for release in [book.current.as_ref(), book.previous.as_ref(), Some(failed)]
+        .into_iter()
+        .flatten()
+    {
+        if !candidates.contains(release) {
+            candidates.push(release.clone());
+        }
+    }
+    candidates
+}
+
+impl Update {
+    /// Whether the release on trial has proved itself, or failed.
+    pub(super) fn judge(&mut self, facts: &Facts) -> bool {
+        let now = self.now;
+        let dry = self.pen.is_dry();
+        let Stage::Trial(trying) = &mut self.stage else {
+            return false;
+        };
+        if trying.committing {
+            if !dry {
+                return false;
+            }
+            let release = trying.release.clone();
+            self.stage = Stage::Idle;
+            self.report(
+                ReportKind::Committed,
+                format!("release {release} has proved itself and is committed"),
+            );
+            self.tidy();
+            return true;
+        }
+        if trying
+            .good_at(&self.rules, facts)
+            .is_some_and(|good| good <= now)
+        {
+            trying.committing = true;
+            // What fails from now on is the ladder's, whether the ledger can be written or not.
+            self.orders.push(Order::Committed);
+            let book = self.pen.wanted().committed();
+            self.pen.want(book);
+            return true;
+        }
+        if let Some(why) = &facts.exhausted {
+            self.take_back(&why.clone());
+            return true;
+        }
+        if trying.by <= now {
+            let why = format!(
+                "it was not healthy for {} without a break within {}",
+                span(self.rules.trial.settle),
+                span(self.rules.trial.deadline)
+            );
+            self.take_back(&why);
+            return true;
+        }
+        false
+    }
+
+    /// The release on trial has failed.
+    pub(super) fn take_back(&mut self, why: &str) {
+        let Stage::Trial(trying) = &self.stage else {
+            return;
+        };
+        let failed = trying.release.clone();
+        let volumes = (self.pen.wanted().trial.as_ref()).is_some_and(|trial| trial.snapshot);
+        let book = self.pen.wanted().taken_back(why);
+        self.pen.want(book);
+        self.report(
+            ReportKind::ReleaseRejected,
+            format!("release {failed} has failed its trial: {why}; the release before comes back"),
+        );
+        self.stage = Stage::Back(Back {
+            failed,
+            why: why.to_owned(),
+            step: Step::Recording {
+                by: self.now + RECORD,
+                volumes,
+            },
+        });
+    }
+
+    /// Goes one step back, if that is possible.
+    pub(super) fn go_back(&mut self, facts: &Facts) -> bool {
+        let now = self.now;
+        let dry = self.pen.is_dry();
+        let Stage::Back(back) = &mut self.stage else {
+            return false;
+        };
+        let step = match &mut back.step {
+            // A node whose ledger cannot be written goes back all the same.
+            Step::Recording { by, volumes } if dry || *by <= now => {
+                if *volumes {
+                    self.orders.push(Order::Empty);
+                    Step::Emptying { by: now + EMPTY }
+                } else {
+                    Step::Loading {
+                        candidates: candidates(self.pen.wanted(), &back.failed),
+                        state: Load::Due,
+                    }
+                }
+            }
+            Step::Emptying { by } if facts.empty || *by <= now => {
+                self.actions.push(Action::Restore(back.failed.clone()));
+                Step::Restoring {
+                    by: now + COPYING,
+                    attempt: 1,
+                }
+            }
+            Step::Restoring { by, attempt } if *by <= now => Step::RestoreLater {
+                at: now + RESTORE_AGAIN,
+                attempt: *attempt,
+            },
+            Step::RestoreLater { at, attempt } if *at <= now => {
+                self.actions.push(Action::Restore(back.failed.clone()));
+                Step::Restoring {
+                    by: now + COPYING,
+                    attempt: *attempt + 1,
+                }
+            }
+            Step::Ended { by } if dry || *by <= now => Step::Loading {
+                candidates: candidates(self.pen.wanted(), &back.failed),
+                state: Load::Due,
+            },
+            Step::Loading { candidates, state } => {
+                let due = match state {
+                    Load::Due => true,
+                    Load::Under { by } => *by <= now,
+                    Load::Later { at } => *at <= now,
+                };
+                let Some(first) = candidates.first().filter(|_| due) else {
+                    return false;
+                };
+                self.actions.push(Action::Load(first.clone()));
+                *state = Load::Under { by: now + LOADING };
+                return false;
+            }
+            Step::Recording { .. }
+            | Step::Emptying { .. }
+            | Step::Restoring { .. }
+            | Step::RestoreLater { .. }
+            | Step::Ended { .. } => return false,
+        };
+        back.step = step;
+        true
+    }
+
+    pub(super) fn restored(&mut self, which: &ReleaseId, result: Result<(), String>) {
+        let now = self.now;
+        let Stage::Back(back) = &mut self.stage else {
+            return;
+        };
+        let Step::Restoring { attempt, .. } = back.step else {
+            return;
+        };
+        if back.failed != *which {
+            return;
+        }
+        let why = back.why.clone();
+        match result {
+            Err(text) if attempt < RESTORES => {
+                back.step = Step::RestoreLater {
+                    at: now + RESTORE_AGAIN,
+                    attempt,
+                };
+                self.report(
+                    ReportKind::ReleaseDelayed,
+                    format!("the volumes cannot be put back yet: {text}; it is tried again"),
+                );
+                return;
+            }
+            // An application with newer data is better than none.
+            Err(text) => self.report(
+                ReportKind::RescueFailed,
+                format!("the volumes stay as release {which} has left them: {text}"),
+            ),
+            Ok(()) => {}
+        }
+        let book = self.pen.wanted().ended(&why);
+        self.pen.want(book);
+        if let Stage::Back(back) = &mut self.stage {
+            back.step = Step::Ended { by: now + RECORD };
+        }
+    }
+
+    pub(super) fn loaded(&mut self, which: &ReleaseId, result: Result<Vec<Desired>, String>) {
+        let now = self.now;
+        let Stage::Back(back) = &mut self.stage else {
+            return;
+        };
+        let Step::Loading { candidates, state } = &mut back.step else {
+            return;
+        };
+        if candidates.first() != Some(which) {
+            return;
+        }
+        match result {
+            Err(text) => {
+                // In turn: what cannot be read now may be readable the next time.
+                candidates.rotate_left(1);
+                *state = Load::Later {
+                    at: now + LOAD_AGAIN,
+                };
+                self.report(
+                    ReportKind::ReleaseDelayed,
+                    format!("release {which} cannot be put in force: {text}"),
+                );
+            }
+            Ok(desired) => {
+                let (failed, why) = (back.failed.clone(), back.why.clone());
+                self.orders.push(Order::Switch {
+                    release: which.clone(),
+                    desired,
+                    on_trial: false,
+                });
+                self.stage = Stage::Idle;
+                self.write(|book| {
+                    if book.current.as_ref() != Some(which) {
+                        // What the ledger called current cannot be used.
+                        book.previous = None;
+                        book.current = Some(which.clone());
+                    }
+                });
+                if *which == failed {
+                    self.report(
+                        ReportKind::GivenUp,
+                        format!(
+                            "no release before {failed} can be put in force: it stays, although {why}"
+                        ),
+                    );
+                } else {
+                    self.report(
+                        ReportKind::RolledBack,
+                        format!("release {which} runs again; {failed} was taken back: {why}"),
+                    );
+                }
+                self.tidy();
+            }
+        }
+    }
+
+    /// What no release needs any more goes.
+    fn tidy(&mut self) {
+        let kept = self.pen.wanted().kept();
+        self.actions.push(Action::Tidy(kept));
+    }
+}

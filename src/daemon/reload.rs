@@ -1,0 +1,195 @@
+//! The files again, and releases that were brought: what is there now against what is in force.
+//!
+//! It reads and offers; what becomes of an offer is the core's to say.
+
+use std::rc::Rc;
+
+use tracing::{error, warn};
+
+use super::in_force::InForce;
+use super::local::{self, LocalError};
+use super::{Running, start};
+use crate::bundle::Trust;
+use crate::core::api::{Desired, Event, Policy};
+use crate::core::update::{Ask, Origin, Refused, ReleaseId, Wish};
+use crate::engine;
+use crate::release::{ReleaseError, Releases};
+use crate::spec;
+use crate::spec::host::ThisHost;
+use crate::spec::types::UpdatePolicy;
+use crate::systemd::bus::{ReleaseAsk, RequestError};
+
+impl Running {
+    /// What the files as they are now would have run.
+    pub(super) fn planned(&self) -> Result<Vec<Desired>, RequestError> {
+        let known = self.node.update().book.local;
+        let release = match local::release(&self.paths, known.as_ref()) {
+            Ok(Some(release)) if Some(&release.id) != known.as_ref() => release.id,
+            // The file is no news: what runs is what would run.
+            Ok(_) => self.deeds.in_force().id().clone(),
+            Err(error) => return Err(local_refused(&error)),
+        };
+        let in_force = InForce::load(&self.paths, &release)
+            .map_err(|error| RequestError::Invalid(error.to_string()))?;
+        Ok(in_force.desired(&self.paths))
+    }
+
+    /// Reads the files again and puts them in force. If they are wrong, those in force stay so, and the
+    /// status says why until a reload goes well.
+    ///
+    /// # Errors
+    ///
+    /// Why they are not in force.
+    pub(super) fn reload(&mut self) -> Result<(), RequestError> {
+        self.notifier.reloading();
+        let result = self.read_again().and_then(|(in_force, policy, update)| {
+            let desired = in_force.desired(&self.paths);
+            self.deeds.change(Rc::new(in_force));
+            self.deeds.follow(update);
+            self.step(Event::Reload {
+                desired,
+                policy: Some(policy),
+            });
+            self.offer_local(Wish::Activate { force: false })
+        });
+        if let Err(error) = &result {
+            self.step(Event::ReloadRefused(error.to_string()));
+        }
+        self.notifier.reloaded();
+        result
+    }
+
+    /// The files, if they can be put in force while the daemon runs: the node's own, and those of the
+    /// release in force with the drop-ins as they are now.
+    fn read_again(&self) -> Result<(InForce, Policy, UpdatePolicy), RequestError> {
+        let invalid = |text: String| RequestError::Invalid(text);
+        let node = spec::load_node(&self.paths, &ThisHost::of_environment())
+            .map_err(|error| invalid(error.to_string()))?
+            .value;
+        // Nothing is taken over of files of which one is wrong.
+        let known = self.node.update().book.local;
+        local::release(&self.paths, known.as_ref()).map_err(|error| local_refused(&error))?;
+        let in_force = InForce::load(&self.paths, self.deeds.in_force().id())
+            .map_err(|error| invalid(error.to_string()))?;
+        let socket = engine::socket(&node, std::env::var("DOCKER_HOST").ok().as_deref())
+            .map_err(RequestError::Failed)?;
+        if socket != self.socket {
+            return Err(RequestError::Failed(format!(
+                "the engine's socket changed from {} to {}: `systemctl restart monopod` puts that in force",
+                self.socket.display(),
+                socket.display()
+            )));
+        }
+        let policy = Policy {
+            escalation: node.escalation,
+            ready: node.ready,
+            trial: node.trial,
+            activation: node.update.activation,
+        };
+        Ok((in_force, policy, node.update))
+    }
+
+    /// Offers what is there and was not considered yet: the node's own file, and what was brought while
+    /// no daemon could be told.
+    pub(super) fn look_around(&mut self) {
+        for (release, origin) in start::brought(&self.paths, &self.node.update().book) {
+            let ask = Ask::Offer {
+                release,
+                origin,
+                wish: Wish::Take,
+                downgrade: false,
+            };
+            if let Err(refused) = self.ask(ask) {
+                warn!("{refused}");
+            }
+        }
+        if let Err(error) = self.offer_local(Wish::Take) {
+            error!("the workload file is not considered: {error}");
+            self.step(Event::ReloadRefused(error.to_string()));
+        }
+    }
+
+    /// Answers a request about releases. Whatever it names must be there, whole; a bundle's signature must
+    /// hold now, by this daemon's own look.
+    pub(super) fn about_releases(&mut self, ask: ReleaseAsk) -> Result<String, RequestError> {
+        let releases = Releases::new(&self.paths);
+        let there = |id: &ReleaseId| releases.read(id).map_err(release_refused);
+        let ask = match ask {
+            ReleaseAsk::Offer {
+                id,
+                wish,
+                downgrade,
+            } => {
+                let trust = Trust::of_folder(&self.paths.keys()).map_err(|error| {
+                    let folder = self.paths.keys();
+                    RequestError::Failed(format!("cannot read {}: {error}", folder.display()))
+                })?;
+                let origin = releases.verify(&id, &trust).map_err(release_refused)?;
+                Ask::Offer {
+                    release: id,
+                    origin: Origin::from(&origin),
+                    wish,
+                    downgrade,
+                }
+            }
+            ReleaseAsk::Activate { id, force } => {
+                id.as_ref().map(there).transpose()?;
+                Ask::Activate { release: id, force }
+            }
+            ReleaseAsk::RollBack => Ask::RollBack,
+            ReleaseAsk::Retry(id) => {
+                there(&id)?;
+                Ask::Retry(id)
+            }
+            ReleaseAsk::Hold(held) => Ask::Hold(held),
+            ReleaseAsk::Pin(id, pinned) => {
+                there(&id)?;
+                Ask::Pin(id, pinned)
+            }
+        };
+        self.ask(ask).map_err(core_refused)
+    }
+
+    /// Offers the release that the node's own file makes now, if that is news.
+    fn offer_local(&mut self, wish: Wish) -> Result<(), RequestError> {
+        let known = self.node.update().book.local;
+        let release =
+            local::release(&self.paths, known.as_ref()).map_err(|error| local_refused(&error))?;
+        let Some(release) = release else {
+            return Ok(());
+        };
+        let ask = Ask::Offer {
+            release: release.id,
+            origin: Origin::Local,
+            wish,
+            downgrade: false,
+        };
+        self.ask(ask).map(|_| ()).map_err(core_refused)
+    }
+}
+
+// By value, because that is how map_err hands it over.
+#[expect(clippy::needless_pass_by_value)]
+fn release_refused(error: ReleaseError) -> RequestError {
+    let text = error.to_string();
+    match error {
+        ReleaseError::NotFound(_) => RequestError::NotFound(text),
+        ReleaseError::Unsigned(_) | ReleaseError::Refused { .. } => RequestError::Refused(text),
+        ReleaseError::Damaged(_) | ReleaseError::Io { .. } => RequestError::Failed(text),
+    }
+}
+
+fn core_refused(refused: Refused) -> RequestError {
+    match refused {
+        Refused::NotFound(text) => RequestError::NotFound(text),
+        Refused::Refused(text) => RequestError::Refused(text),
+    }
+}
+
+fn local_refused(error: &LocalError) -> RequestError {
+    let text = error.to_string();
+    match error {
+        LocalError::Invalid(_) => RequestError::Invalid(text),
+        LocalError::Release(_) | LocalError::Io(..) => RequestError::Failed(text),
+    }
+}

@@ -1,0 +1,220 @@
+//! What is done for a release before it is in force, and after it was: its files, its images, its hook,
+//! what stands in its way, and what is left of others.
+//!
+//! It must never touch a container, and never decide.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::task::spawn_blocking;
+
+use super::deeds::{Shared, feed_by_helper};
+use super::in_force::{InForce, LoadError};
+use super::{civil, clock};
+use crate::core::api::{Event, Fault, Gates, NotNow, Staged};
+use crate::core::update::ReleaseId;
+use crate::engine::Engine;
+use crate::image::Store;
+use crate::release::{ReleaseError, Releases};
+use crate::spec;
+use crate::spec::host::ThisHost;
+use crate::spec::types::UpdatePolicy;
+
+/// How long a hook may run.
+const HOOK: Duration = Duration::from_secs(300);
+
+/// What a hook's exit code says: no good moment (`EX_TEMPFAIL` of sysexits.h).
+const NOT_NOW: i32 = 75;
+
+/// Checks a release's files and gives the engine its images.
+pub(super) async fn stage(
+    shared: &Shared,
+    id: &ReleaseId,
+) -> Result<(Staged, Rc<InForce>), NotNow> {
+    let mut kept = load(shared, id)?;
+    let mut known = BTreeMap::new();
+    for container in &Rc::clone(&kept.workload).containers {
+        let reference = &container.image;
+        let pinned = kept.image(container).map(str::to_owned);
+        let image = give(shared, id, reference, pinned.as_deref()).await?;
+        known.insert(reference.clone(), image);
+    }
+    // What the engine has written must outlast a power cut before anything depends on it.
+    let _ = spawn_blocking(nix::unistd::sync).await;
+    if kept.release.images.values().any(Option::is_none) {
+        // From now on a newer image under the same name is another release.
+        let releases = Releases::new(&shared.paths);
+        let filled = releases.fill(id, &known);
+        kept.release = filled.map_err(|error| NotNow::Later(error.to_string()))?;
+    }
+    let staged = Staged {
+        desired: kept.desired(&shared.paths),
+        volumes: !shared.volumes(id, Some(shared.in_force().id())).is_empty(),
+        hook: Releases::new(&shared.paths).hook(id).is_some(),
+    };
+    Ok((staged, Rc::new(kept)))
+}
+
+fn load(shared: &Shared, id: &ReleaseId) -> Result<InForce, NotNow> {
+    InForce::load(&shared.paths, id).map_err(|error| match error {
+        LoadError::Release(ReleaseError::Io { .. }) => NotNow::Later(error.to_string()),
+        LoadError::Release(_) => NotNow::Never(error.to_string()),
+        LoadError::Invalid(_) => {
+            // What is wrong on any node never becomes right; a device may still come.
+            let file = Releases::new(&shared.paths).workload_file(id);
+            if spec::load_file(&file, &ThisHost::of_environment()).is_err() {
+                NotNow::Never(error.to_string())
+            } else {
+                NotNow::Later(error.to_string())
+            }
+        }
+    })
+}
+
+/// Makes sure that the engine has an image, and returns its ID.
+async fn give(
+    shared: &Shared,
+    release: &ReleaseId,
+    reference: &str,
+    pinned: Option<&str>,
+) -> Result<String, NotNow> {
+    let later = |fault: Fault| match fault {
+        Fault::NoAnswer(text) => NotNow::Later(format!("the engine does not answer: {text}")),
+        Fault::NotFound(text)
+        | Fault::Conflict(text)
+        | Fault::ImageMissing(text)
+        | Fault::Refused(text) => NotNow::Later(text),
+    };
+    let store = shared.paths.store();
+    let stored = if store.exists() {
+        Store::open(&store)
+            .and_then(|store| store.resolve(pinned.unwrap_or(reference)))
+            .map_err(|error| NotNow::Later(error.to_string()))?
+    } else {
+        None
+    };
+    let wanted = stored.map(|image| image.id());
+    let named = shared.engine.image(reference).await.map_err(later)?;
+    let id = wanted.as_deref().or(pinned);
+    match (id, named) {
+        (Some(id), Some(image)) if image.id == id => Ok(image.id),
+        (None, Some(image)) => Ok(image.id),
+        (Some(id), _) if wanted.is_some() => {
+            let moved = || shared.tell(Event::StageMoved(release.clone()));
+            feed_by_helper(shared, reference, id, moved)
+                .await
+                .map_err(later)?;
+            Ok(id.to_owned())
+        }
+        (Some(id), _) => match shared.engine.image(id).await.map_err(later)? {
+            Some(image) => Ok(image.id),
+            None => Err(NotNow::Later(missing(reference))),
+        },
+        (None, None) => Err(NotNow::Later(missing(reference))),
+    }
+}
+
+/// What is said of an image that nobody has.
+pub(super) fn missing(reference: &str) -> String {
+    format!(
+        "image {reference} is neither in the store nor in the engine; import it: monopod import ARCHIVE"
+    )
+}
+
+/// What stands between a staged release and its switch.
+pub(super) async fn gates(policy: &UpdatePolicy) -> Gates {
+    let (hold, lock) = (policy.hold_file.clone(), policy.lock_file.clone());
+    // A folder of a medium that hangs must not hold the daemon.
+    let looked = spawn_blocking(move || {
+        let there = |path: PathBuf| fs::symlink_metadata(path).is_ok();
+        (hold.is_some_and(there), lock.is_some_and(there))
+    });
+    let (hold_file, lock_file) = looked.await.unwrap_or((true, true));
+    let window = policy.window.as_ref().and_then(|window| {
+        let now = clock::unix();
+        let opening = civil::opening(window, now);
+        let until = opening
+            .changes_at
+            .map_or(i64::MAX, |at| at.saturating_sub(now));
+        (!opening.open).then(|| Duration::from_secs(until.try_into().unwrap_or(0)))
+    });
+    Gates {
+        window,
+        hold_file,
+        lock_file,
+    }
+}
+
+/// Asks a release's hook. It says yes with exit code 0, not now with 75, and no with any other.
+pub(super) async fn hook(
+    shared: &Shared,
+    id: &ReleaseId,
+    current: &ReleaseId,
+) -> Result<(), NotNow> {
+    let releases = Releases::new(&shared.paths);
+    let Some(path) = releases.hook(id) else {
+        return Err(NotNow::Never("it is not there any more".to_owned()));
+    };
+    let mut command = Command::new(&path);
+    command
+        .current_dir(releases.folder(id))
+        .env("MONOPOD_RELEASE", id.as_str())
+        .env("MONOPOD_CURRENT", current.as_str())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command
+        .spawn()
+        .map_err(|error| NotNow::Never(format!("it cannot be run: {error}")))?;
+    let said = child.stderr.take().map(last_line);
+    let ended = tokio::time::timeout(HOOK, async {
+        let said = match said {
+            Some(said) => said.await,
+            None => String::new(),
+        };
+        (child.wait().await, said)
+    });
+    let Ok((status, said)) = ended.await else {
+        return Err(NotNow::Never(format!(
+            "it did not end within {} min",
+            HOOK.as_secs() / 60
+        )));
+    };
+    let status = status.map_err(|error| NotNow::Never(error.to_string()))?;
+    let why = match (status.code(), status.signal()) {
+        (Some(0), _) => return Ok(()),
+        _ if !said.is_empty() => said,
+        (Some(code), _) => format!("exit code {code}"),
+        (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+    };
+    if status.code() == Some(NOT_NOW) {
+        Err(NotNow::Later(why))
+    } else {
+        Err(NotNow::Never(why))
+    }
+}
+
+/// The last line that is not empty, tamed for a status line.
+async fn last_line(stream: tokio::process::ChildStderr) -> String {
+    const MOST: usize = 200;
+    const BYTES: u64 = 64 << 10;
+    let mut bytes = Vec::new();
+    // What comes beyond is left to a closed pipe.
+    let _ = stream.take(BYTES).read_to_end(&mut bytes).await;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty());
+    line.unwrap_or_default()
+        .trim()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MOST)
+        .collect()
+}

@@ -1,0 +1,197 @@
+//! What the core says to do about releases, each deed by itself; its end is an event.
+//!
+//! It decides nothing, as the rest of the daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
+use std::rc::Rc;
+
+use tokio::task::spawn_local;
+use tracing::{error, warn};
+
+use super::deeds::{Deeds, Shared, helper};
+use super::in_force::InForce;
+use super::{staging, volumes};
+use crate::core::api::{Action, Event};
+use crate::core::update::ReleaseId;
+use crate::release::Releases;
+use crate::spec::types::UpdatePolicy;
+use crate::volumes::SnapshotVolume;
+
+impl Shared {
+    /// The volumes that either of two releases wants copied: what the one has written is the other's, too.
+    pub(super) fn volumes(
+        &self,
+        tried: &ReleaseId,
+        current: Option<&ReleaseId>,
+    ) -> Vec<SnapshotVolume> {
+        let mut volumes: Vec<SnapshotVolume> = Vec::new();
+        for id in [Some(tried), current].into_iter().flatten() {
+            match InForce::load(&self.paths, id) {
+                Ok(release) => {
+                    for volume in SnapshotVolume::of(&release.workload) {
+                        if !volumes.iter().any(|known| known.name == volume.name) {
+                            volumes.push(volume);
+                        }
+                    }
+                }
+                Err(error) => warn!("release {id}: {error}"),
+            }
+        }
+        volumes
+    }
+
+    /// A release may be in force soon.
+    fn remember(&self, release: Rc<InForce>) {
+        let mut ready = self.ready.borrow_mut();
+        ready.retain(|known| known.id() != release.id());
+        ready.push(release);
+        // One that is to be tried, and one to go back to.
+        let over = ready.len().saturating_sub(2);
+        ready.drain(..over);
+    }
+}
+
+impl Deeds {
+    /// From now on updates may be when this says.
+    pub fn follow(&mut self, policy: UpdatePolicy) {
+        *self.shared.policy.borrow_mut() = policy;
+    }
+
+    /// Begins a deed of the update.
+    pub(super) fn start_for_update(&mut self, action: Action) {
+        let shared = Rc::clone(&self.shared);
+        match action {
+            Action::Stage(id) => {
+                spawn_local(async move {
+                    let result = staging::stage(&shared, &id).await;
+                    let result = result.map(|(staged, ready)| {
+                        shared.remember(ready);
+                        staged
+                    });
+                    shared.tell(Event::Staged(id, result));
+                });
+            }
+            Action::LookAtGates => {
+                spawn_local(async move {
+                    let policy = shared.policy.borrow().clone();
+                    let gates = staging::gates(&policy).await;
+                    shared.tell(Event::Gates(gates));
+                });
+            }
+            Action::Hook(id) => {
+                spawn_local(async move {
+                    let current = shared.in_force().id().clone();
+                    let result = staging::hook(&shared, &id, &current).await;
+                    shared.tell(Event::Hooked(id, result));
+                });
+            }
+            Action::Load(id) => {
+                let result = match InForce::load(&shared.paths, &id) {
+                    Ok(loaded) => {
+                        let desired = loaded.desired(&shared.paths);
+                        shared.remember(Rc::new(loaded));
+                        Ok(desired)
+                    }
+                    Err(error) => Err(error.to_string()),
+                };
+                shared.tell(Event::Loaded(id, result));
+            }
+            Action::Enforce(id) => self.enforce(&id),
+            Action::Tidy(kept) => {
+                spawn_local(tidy(shared, kept));
+            }
+            // The rest is the supervisor's, or the loop's own.
+            Action::Snapshot(_)
+            | Action::Restore(_)
+            | Action::Engine(..)
+            | Action::Abandon(_)
+            | Action::Probe { .. }
+            | Action::Watch { .. }
+            | Action::Persist(_)
+            | Action::Rescue(..)
+            | Action::Record(_)
+            | Action::Notify(_)
+            | Action::Report(_)
+            | Action::Exit => {}
+        }
+    }
+
+    /// Has the volumes copied before a release is tried in the place of `current`.
+    pub(super) fn snapshot(&mut self, id: ReleaseId, current: Option<ReleaseId>) {
+        let shared = Rc::clone(&self.shared);
+        *shared.copied.borrow_mut() = Some(id.clone());
+        spawn_local(async move {
+            let volumes = shared.volumes(&id, current.as_ref());
+            let result = volumes::snapshot(&shared.paths, &id, &volumes).await;
+            shared.tell(Event::Snapshotted(id, result));
+        });
+    }
+
+    /// Has them put back.
+    pub(super) fn restore(&mut self, id: ReleaseId, current: Option<ReleaseId>) {
+        let shared = Rc::clone(&self.shared);
+        *shared.copied.borrow_mut() = Some(id.clone());
+        spawn_local(async move {
+            let volumes = shared.volumes(&id, current.as_ref());
+            let result = volumes::restore(&shared.paths, &id, &volumes).await;
+            shared.tell(Event::Restored(id, result));
+        });
+    }
+
+    /// From now on containers are made as this release says, which was staged or loaded.
+    fn enforce(&mut self, id: &ReleaseId) {
+        let ready = std::mem::take(&mut *self.shared.ready.borrow_mut());
+        match ready.into_iter().find(|ready| ready.id() == id) {
+            Some(ready) => self.change(ready),
+            None if self.in_force().id() == id => {}
+            None => match InForce::load(&self.shared.paths, id) {
+                Ok(loaded) => self.change(Rc::new(loaded)),
+                // Its containers cannot be made then, and that is said again by each attempt.
+                Err(error) => error!("release {id}: {error}"),
+            },
+        }
+    }
+
+    /// Writes down the images of the release in force that nobody knew when it was made.
+    pub fn fill(&self, images: BTreeMap<String, String>) {
+        let shared = Rc::clone(&self.shared);
+        spawn_local(async move {
+            let in_force = shared.in_force();
+            let (releases, id) = (Releases::new(&shared.paths), in_force.id().clone());
+            let filled = tokio::task::spawn_blocking(move || releases.fill(&id, &images)).await;
+            match filled {
+                Ok(Ok(release)) => {
+                    let mut place = shared.in_force.borrow_mut();
+                    if place.id() == &release.id {
+                        let workload = Rc::clone(&place.workload);
+                        *place = Rc::new(InForce { release, workload });
+                    }
+                }
+                Ok(Err(error)) => warn!("{error}"),
+                Err(error) => warn!("{error}"),
+            }
+        });
+    }
+}
+
+/// Removes every release but these, in a process of its own.
+async fn tidy(shared: Rc<Shared>, kept: BTreeSet<ReleaseId>) {
+    let copied = shared.copied.borrow_mut().take();
+    if let Some(id) = copied
+        && let Err(error) = volumes::forget(&shared.paths, &id).await
+    {
+        warn!("the copies of volumes made before release {id} stay: {error}");
+    }
+    let mut words = vec!["tidy"];
+    words.extend(kept.iter().map(ReleaseId::as_str));
+    let ended = helper(&shared.paths, &words)
+        .stdin(Stdio::null())
+        .status()
+        .await;
+    match ended {
+        Ok(status) if status.success() => {}
+        Ok(status) => warn!("not every old release could be removed ({status})"),
+        Err(error) => warn!("cannot remove old releases: {error}"),
+    }
+}

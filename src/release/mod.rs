@@ -1,0 +1,426 @@
+//! Releases on disk: a folder for each, with all that says what runs.
+//!
+//! ```text
+//! releases/ID/workload.toml      the workload file, byte for byte
+//! releases/ID/release.json       what it is and where it comes from
+//! releases/ID/pre-switch         a bundle's hook, if it has one
+//! releases/ID/manifest           a bundle's signed manifest, byte for byte
+//! releases/ID/manifest.minisig   its signature
+//! releases/ID/image-HEX          a bundle's OCI image manifests: from the manifest to the image IDs
+//! releases/.new-ID               what is being written
+//! releases/.gone-ID              what is being removed
+//! ```
+//!
+//! What holds, also through a power cut: a folder gets its id for a name only after every file in it
+//! is on disk, and loses it before the first file is removed. So what has an id for a name is whole,
+//! or was changed by other hands, and then it is reported and never used. Writers take turns by a
+//! lock on the folder; readers take none.
+//!
+//! The module must never decide what runs, and never reach an engine or a network.
+
+mod error;
+mod files;
+mod record;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::bundle::{Taken, limits};
+use crate::core::update::ReleaseId;
+use crate::image::normalise;
+use crate::paths::Paths;
+
+pub use error::{Damaged, ReleaseError};
+pub use record::{Origin, Release};
+
+use files::Lock;
+use record::Record;
+
+/// The workload file.
+const WORKLOAD: &str = "workload.toml";
+/// What the release is.
+const RECORD: &str = "release.json";
+/// The hook.
+const HOOK: &str = "pre-switch";
+/// The signed manifest.
+const MANIFEST: &str = "manifest";
+/// Its signature.
+const SIGNATURE: &str = "manifest.minisig";
+/// What an OCI image manifest's name begins with; the digest's digits follow.
+const IMAGE: &str = "image-";
+/// What the name of a folder begins with that is being written.
+const NEW: &str = ".new-";
+/// What the name of a folder begins with that is being removed.
+const GONE: &str = ".gone-";
+/// Largest record in bytes; one with as many images as a bundle may have is far below.
+const RECORD_SIZE: u64 = 64 << 10;
+
+/// The releases of a node.
+#[derive(Clone, Debug)]
+pub struct Releases {
+    folder: PathBuf,
+}
+
+impl Releases {
+    /// Those of the node with these paths. Nothing is touched.
+    pub fn new(paths: &Paths) -> Self {
+        Self {
+            folder: paths.releases(),
+        }
+    }
+
+    /// Makes the folder for them all, durably, if it is not there.
+    pub fn prepare(&self) -> Result<(), ReleaseError> {
+        files::make_folder(&self.folder)
+    }
+
+    /// A release's folder, whether it is there or not.
+    pub fn folder(&self, id: &ReleaseId) -> PathBuf {
+        self.folder.join(id.as_str())
+    }
+
+    /// A release's workload file, whether it is there or not.
+    pub fn workload_file(&self, id: &ReleaseId) -> PathBuf {
+        self.folder(id).join(WORKLOAD)
+    }
+
+    /// A release's pre-switch hook, if it has one.
+    pub fn hook(&self, id: &ReleaseId) -> Option<PathBuf> {
+        let path = self.folder(id).join(HOOK);
+        let found = fs::symlink_metadata(&path);
+        found.is_ok_and(|found| found.is_file()).then_some(path)
+    }
+
+    /// Every release, by id, and every folder with a release's name that holds none. What has no such
+    /// name is nobody's and left out.
+    ///
+    /// # Errors
+    ///
+    /// The folder is there and cannot be read.
+    pub fn list(&self) -> io::Result<Vec<Result<Release, Damaged>>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            ids.extend(entry?.file_name().to_str().and_then(ReleaseId::new));
+        }
+        ids.sort_unstable();
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.read(&id) {
+                Ok(release) => found.push(Ok(release)),
+                // Removed in the meantime.
+                Err(ReleaseError::NotFound(_)) => {}
+                Err(ReleaseError::Damaged(damaged)) => found.push(Err(damaged)),
+                Err(error) => found.push(Err(Damaged {
+                    path: self.folder(&id),
+                    id,
+                    reason: error.to_string(),
+                })),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A release that is whole: every file is there, and the content is what the id says. Whether a
+    /// signature holds is another question: [`Releases::verify`].
+    pub fn read(&self, id: &ReleaseId) -> Result<Release, ReleaseError> {
+        Ok(self.record(id)?.release)
+    }
+
+    fn record(&self, id: &ReleaseId) -> Result<Record, ReleaseError> {
+        let path = self.folder(id);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(self.damaged(id, "it is no folder").into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ReleaseError::NotFound(id.clone()));
+            }
+            Err(error) => return Err(ReleaseError::io("look at", &path)(error)),
+        }
+        let record = self.must_file(id, RECORD, RECORD_SIZE)?;
+        let record = Record::parse(&record).map_err(|reason| self.damaged(id, reason))?;
+        let workload = self.must_file(id, WORKLOAD, limits::WORKLOAD)?;
+        let hook = self.file(id, HOOK, limits::HOOK)?;
+        if record.release.id != *id || record.id(&workload, hook.as_deref()) != *id {
+            let reason = "its content is not what its id says";
+            return Err(self.damaged(id, reason).into());
+        }
+        match record.release.origin {
+            Origin::Local => {}
+            Origin::Bundle { .. } => {
+                self.must_file(id, MANIFEST, limits::MANIFEST)?;
+                self.must_file(id, SIGNATURE, limits::SIGNATURE)?;
+            }
+        }
+        Ok(record)
+    }
+
+    /// A file of a release that has to be there, with something in it.
+    fn must_file(&self, id: &ReleaseId, name: &str, limit: u64) -> Result<Vec<u8>, ReleaseError> {
+        match self.file(id, name, limit)? {
+            Some(bytes) if !bytes.is_empty() => Ok(bytes),
+            Some(_) => Err(self.damaged(id, format!("{name} is empty")).into()),
+            None => Err(self.damaged(id, format!("{name} is missing")).into()),
+        }
+    }
+
+    /// A file of a release, of at most so many bytes.
+    fn file(
+        &self,
+        id: &ReleaseId,
+        name: &str,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, ReleaseError> {
+        let path = self.folder(id).join(name);
+        match files::read(&path, limit) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(self.damaged(id, format!("{name} {error}")).into())
+            }
+            Err(error) => Err(ReleaseError::io("read", &path)(error)),
+        }
+    }
+
+    fn damaged(&self, id: &ReleaseId, reason: impl Into<String>) -> Damaged {
+        Damaged {
+            id: id.clone(),
+            path: self.folder(id),
+            reason: reason.into(),
+        }
+    }
+
+    /// Makes a release of the node's own workload file: `bytes`, with the images that it names, by
+    /// reference (in any spelling) the image's ID, or `None` where only the engine may know it. One
+    /// that is there already, of whatever origin, is returned as it is.
+    pub fn add_local(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        images: BTreeMap<String, Option<String>>,
+    ) -> Result<Release, ReleaseError> {
+        let images = images
+            .into_iter()
+            .map(|(name, id)| (normalise(&name).unwrap_or(name), id))
+            .collect();
+        let release = Release {
+            id: ReleaseId::of(bytes, &images, None),
+            workload: name.to_owned(),
+            origin: Origin::Local,
+            images,
+            made: now(),
+        };
+        self.put(release, &[(WORKLOAD.to_owned(), bytes)])
+    }
+
+    /// Makes a release of a bundle that has been verified, and whose images are in the store. One that
+    /// is there with the same content becomes this bundle's, unless the same key has signed it again
+    /// since, with a higher sequence: then it is returned as it is.
+    pub fn add_bundle(&self, taken: &Taken) -> Result<Release, ReleaseError> {
+        let images: BTreeMap<String, Option<String>> = taken
+            .images
+            .iter()
+            .map(|(name, id)| (name.clone(), Some(id.to_string())))
+            .collect();
+        let release = Release {
+            id: ReleaseId::of(&taken.workload, &images, taken.pre_switch.as_deref()),
+            workload: taken.workload_name.clone(),
+            origin: Origin::Bundle {
+                version: taken.manifest.release.clone(),
+                sequence: taken.manifest.sequence,
+                key: taken.key.to_string(),
+            },
+            images,
+            made: now(),
+        };
+        let mut files = vec![
+            (WORKLOAD.to_owned(), taken.workload.as_slice()),
+            (MANIFEST.to_owned(), taken.manifest_bytes.as_slice()),
+            (SIGNATURE.to_owned(), taken.signature.as_slice()),
+        ];
+        let hook = taken.pre_switch.as_deref();
+        files.extend(hook.map(|bytes| (HOOK.to_owned(), bytes)));
+        for (digest, bytes) in &taken.image_manifests {
+            files.push((format!("{IMAGE}{}", digest.hex()), bytes.as_slice()));
+        }
+        self.put(release, &files)
+    }
+
+    fn put(
+        &self,
+        mut release: Release,
+        contents: &[(String, &[u8])],
+    ) -> Result<Release, ReleaseError> {
+        self.prepare()?;
+        let _lock = Lock::take(&self.folder)?;
+        let id = release.id.clone();
+        let place = self.folder(&id);
+        let there = match self.record(&id) {
+            Ok(there) if self.stands_for(&there.release, &release, contents) => {
+                return Ok(there.release);
+            }
+            Ok(there) => {
+                release.made = there.release.made;
+                There::Whole
+            }
+            Err(ReleaseError::NotFound(_)) => There::Nothing,
+            Err(ReleaseError::Damaged(_)) => There::Damaged,
+            Err(error) => return Err(error),
+        };
+        let record = Record::new(release);
+        let text = record.text();
+        let new = self.aside(NEW, &id);
+        files::remove(&new)?;
+        let written = files::write_folder(&new, contents, (RECORD, &text), HOOK)
+            .and_then(|()| self.swap(&id, &new, &place, there));
+        if let Err(error) = written {
+            // What is left of it is in nobody's way, and the next writer clears it.
+            let _ = files::remove(&new);
+            return Err(error);
+        }
+        Ok(record.release)
+    }
+
+    /// Whether the one that is there need not be replaced.
+    fn stands_for(&self, there: &Release, new: &Release, contents: &[(String, &[u8])]) -> bool {
+        let newer = match (&there.origin, &new.origin) {
+            (_, Origin::Local) => return true,
+            (Origin::Local, Origin::Bundle { .. }) => return false,
+            (
+                Origin::Bundle { sequence, key, .. },
+                Origin::Bundle {
+                    sequence: new_sequence,
+                    key: new_key,
+                    ..
+                },
+            ) => key == new_key && sequence > new_sequence,
+        };
+        let same = |(name, bytes): &(String, &[u8])| {
+            files::read(&self.folder(&new.id).join(name), bytes.len() as u64)
+                .is_ok_and(|found| found == *bytes)
+        };
+        newer || contents.iter().all(same)
+    }
+
+    /// Gives a folder that is all on disk its name.
+    fn swap(
+        &self,
+        id: &ReleaseId,
+        new: &Path,
+        place: &Path,
+        there: There,
+    ) -> Result<(), ReleaseError> {
+        let old = match there {
+            There::Nothing => {
+                files::rename(new, place)?;
+                None
+            }
+            There::Whole => {
+                files::exchange(new, place)?;
+                Some(new.to_owned())
+            }
+            There::Damaged => {
+                let gone = self.aside(GONE, id);
+                files::remove(&gone)?;
+                files::rename(place, &gone)?;
+                files::rename(new, place)?;
+                Some(gone)
+            }
+        };
+        files::sync(&self.folder)?;
+        match old {
+            Some(old) => files::remove(&old),
+            None => Ok(()),
+        }
+    }
+
+    fn aside(&self, mark: &str, id: &ReleaseId) -> PathBuf {
+        self.folder.join(format!("{mark}{id}"))
+    }
+
+    /// Writes down image IDs that have become known, by reference (in any spelling): only where there
+    /// was none. The id stays, since it was made without them. Returns the release as it is then;
+    /// nothing is written if nothing is new.
+    pub fn fill(
+        &self,
+        id: &ReleaseId,
+        images: &BTreeMap<String, String>,
+    ) -> Result<Release, ReleaseError> {
+        // Without it there may be no folder to lock either.
+        self.read(id)?;
+        let _lock = Lock::take(&self.folder)?;
+        let mut record = self.record(id)?;
+        let mut changed = false;
+        for (name, image) in images {
+            let name = normalise(name).unwrap_or_else(|_| name.clone());
+            changed |= record.fill(&name, image);
+        }
+        if changed {
+            files::replace(&self.folder(id), RECORD, &record.text())?;
+        }
+        Ok(record.release)
+    }
+
+    /// Removes a release; what is named by its images stays in the store. One that is not there, or is
+    /// damaged, is no error.
+    pub fn remove(&self, id: &ReleaseId) -> Result<(), ReleaseError> {
+        let place = self.folder(id);
+        if fs::symlink_metadata(&place).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        {
+            return Ok(());
+        }
+        let _lock = Lock::take(&self.folder)?;
+        let gone = self.aside(GONE, id);
+        files::remove(&gone)?;
+        files::rename(&place, &gone)?;
+        files::sync(&self.folder)?;
+        files::remove(&gone)
+    }
+
+    /// Clears away what an interrupted writer has left.
+    pub fn sweep(&self) -> Result<(), ReleaseError> {
+        let unread = |error| ReleaseError::io("read", &self.folder)(error);
+        if !self.folder.exists() {
+            return Ok(());
+        }
+        let _lock = Lock::take(&self.folder)?;
+        for entry in fs::read_dir(&self.folder).map_err(unread)? {
+            let name = entry.map_err(unread)?.file_name();
+            let ours = name.to_str().is_some_and(|name| {
+                let id = name.strip_prefix(NEW).or_else(|| name.strip_prefix(GONE));
+                id.and_then(ReleaseId::new).is_some()
+            });
+            if ours {
+                files::remove(&self.folder.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is in a release's place.
+#[derive(Clone, Copy)]
+enum There {
+    Nothing,
+    Whole,
+    Damaged,
+}
+
+/// The wall clock, seconds since 1970; for people only.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
