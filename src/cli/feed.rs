@@ -8,9 +8,9 @@ use clap::Args;
 
 use super::{block_on, complain};
 use crate::core::api::Fault;
-use crate::engine::{self, Docker};
+use crate::engine::{self, Docker, Fed};
 use crate::exit::Exit;
-use crate::feed::{Line, feed};
+use crate::feed::{Line, feed, verify};
 use crate::image::Store;
 use crate::owner::{self, Keep};
 use crate::paths::Paths;
@@ -26,6 +26,9 @@ const SAY: Duration = Duration::from_secs(1);
 pub struct Feed {
     /// The image's reference
     reference: String,
+    /// Only read it, every byte, and see whether it is whole
+    #[arg(long)]
+    verify: bool,
 }
 
 /// Feeds, and prints a [`Line`] whenever something moved and at the end.
@@ -50,7 +53,16 @@ pub fn run(paths: &Paths, arguments: &Feed) -> Exit {
                             say(&Line::Moved);
                         }
                     };
-                    match feed(&store, &node.store, &engine, &arguments.reference, moved).await {
+                    let reference = &arguments.reference;
+                    let fed = if arguments.verify {
+                        verify(&store, reference, moved).map(|()| Fed {
+                            sent: 0,
+                            skipped: 0,
+                        })
+                    } else {
+                        feed(&store, &node.store, &engine, reference, moved).await
+                    };
+                    match fed {
                         Ok(fed) => Line::Done {
                             sent: fed.sent,
                             skipped: fed.skipped,

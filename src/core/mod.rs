@@ -9,6 +9,7 @@ mod container;
 pub mod health;
 pub mod ladder;
 pub mod ledger;
+mod next;
 pub mod reboots;
 mod sight;
 pub mod supervisor;

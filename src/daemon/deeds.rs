@@ -8,17 +8,14 @@ use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::warn;
 
-use super::{files, ledger, rescue};
+use super::{files, image, ledger, rescue};
 use crate::core::api::{Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState};
 use crate::engine::{Docker, Engine, Identity};
-use crate::feed;
-use crate::image::Store;
 use crate::paths::Paths;
 use crate::pidfd;
 use crate::probe::notify::AppSocket;
@@ -42,9 +39,9 @@ pub struct Deeds {
     apps: BTreeMap<Role, AbortHandle>,
 }
 
-struct Shared {
-    paths: Paths,
-    engine: Docker,
+pub(super) struct Shared {
+    pub paths: Paths,
+    pub engine: Docker,
     workload: RefCell<Rc<Workload>>,
     events: UnboundedSender<Event>,
     /// What apps said while the engine was starting their containers.
@@ -52,7 +49,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn tell(&self, event: Event) {
+    pub fn tell(&self, event: Event) {
         // The loop is gone only when the daemon ends.
         let _ = self.events.send(event);
     }
@@ -69,11 +66,11 @@ impl Shared {
         }
     }
 
-    fn node(&self) -> String {
+    pub fn node(&self) -> String {
         self.paths.root().display().to_string()
     }
 
-    fn container(&self, role: &Role) -> Result<Container, Fault> {
+    pub fn container(&self, role: &Role) -> Result<Container, Fault> {
         let workload = Rc::clone(&self.workload.borrow());
         workload
             .containers
@@ -277,13 +274,14 @@ impl Deeds {
                     shared.tell(Event::Rescued(what, result));
                 });
             }
+            Action::Preload => self.preload(),
             Action::Record(_) | Action::Notify(_) | Action::Report(_) | Action::Exit => {}
         }
     }
 }
 
 /// A process of this program, which ends with the daemon.
-fn helper(paths: &Paths, words: &[&str]) -> Command {
+pub(super) fn helper(paths: &Paths, words: &[&str]) -> Command {
     // Not by its path: an update may have put another version there under a running daemon.
     let mut command = Command::new("/proc/self/exe");
     command
@@ -307,7 +305,13 @@ async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
             .containers(&shared.node(), Some(role.as_str()))
             .await
             .map(Outcome::Seen),
-        Call::Image { role } => image(shared, op, &role)
+        Call::Image { role } => image::image(shared, op, &role)
+            .await
+            .map(|id| Outcome::Image { id }),
+        Call::Verify { role } => image::verify(shared, op, &role)
+            .await
+            .map(|id| Outcome::Whole { id }),
+        Call::Rebuild { role } => image::rebuild(shared, op, &role)
             .await
             .map(|id| Outcome::Image { id }),
         Call::Create { role } => {
@@ -338,66 +342,6 @@ async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
         Call::Stop { id, grace } => engine.stop(&id, grace).await.map(|()| Outcome::Ended),
         Call::Remove { id } => engine.remove(&id).await.map(|()| Outcome::Ended),
     }
-}
-
-/// Makes sure that the engine has a container's image, and returns its ID.
-async fn image(shared: &Shared, op: OpId, role: &Role) -> Result<String, Fault> {
-    let reference = shared.container(role)?.image;
-    let store = shared.paths.store();
-    let stored = if store.exists() {
-        Store::open(&store)
-            .and_then(|store| store.resolve(&reference))
-            .map_err(|error| Fault::Refused(error.to_string()))?
-    } else {
-        None
-    };
-    let Some(stored) = stored else {
-        let found = shared.engine.image(&reference).await?;
-        return found.map(|image| image.id).ok_or_else(|| {
-            Fault::ImageMissing(format!(
-                "image {reference} is neither in the store nor in the engine; import it: monopod import ARCHIVE"
-            ))
-        });
-    };
-    if let Some(image) = shared.engine.image(&reference).await?
-        && image.id == stored.id()
-    {
-        return Ok(image.id);
-    }
-    // Reading layers and packing the stream leaves memory behind: a process of its own takes it along.
-    feed_by_helper(shared, op, &reference).await?;
-    Ok(stored.id())
-}
-
-async fn feed_by_helper(shared: &Shared, op: OpId, reference: &str) -> Result<(), Fault> {
-    let failed =
-        |error: std::io::Error| Fault::Refused(format!("cannot run the helper process: {error}"));
-    let mut child = helper(&shared.paths, &["feed", reference])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let Some(stdout) = child.stdout.take() else {
-        return Err(Fault::Refused(
-            "the helper process has no output".to_owned(),
-        ));
-    };
-    let mut lines = BufReader::new(stdout).lines();
-    let mut said = None;
-    while let Some(line) = lines.next_line().await.map_err(failed)? {
-        match serde_json::from_str(&line) {
-            Ok(feed::Line::Moved) => shared.tell(Event::Progress(op)),
-            Ok(feed::Line::Done { .. }) => said = Some(Ok(())),
-            Ok(feed::Line::Failed(fault)) => said = Some(Err(fault)),
-            Err(error) => warn!("the helper process says {line:?}: {error}"),
-        }
-    }
-    let status = child.wait().await.map_err(failed)?;
-    said.unwrap_or_else(|| {
-        Err(Fault::Refused(format!(
-            "the helper process ended with {status}"
-        )))
-    })
 }
 
 /// Reports the end of a container's process.

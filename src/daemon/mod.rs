@@ -12,6 +12,7 @@
 mod clock;
 mod deeds;
 mod files;
+mod image;
 mod ledger;
 mod pages;
 mod release;
@@ -262,6 +263,7 @@ impl Running {
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
+                    self.step(Event::StoreDamaged(image::damage(&self.paths)));
                     self.preloaded();
                     Some(Event::PreloadDone)
                 }
@@ -353,7 +355,10 @@ impl Running {
     /// Answers a request. Some of them are events for the core.
     fn request(&mut self, request: Request) -> Option<Event> {
         match request {
-            Request::StoreChanged => Some(Event::StoreChanged),
+            Request::StoreChanged => {
+                self.step(Event::StoreDamaged(image::damage(&self.paths)));
+                Some(Event::StoreChanged)
+            }
             Request::Plan(reply) => {
                 let plan = self.read().map(|workload| {
                     plan_json(

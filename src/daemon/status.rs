@@ -39,6 +39,9 @@ pub struct Status {
     /// Why the files that were read last are not in force; those before them are.
     #[serde(default)]
     pub reload_error: Option<String>,
+    /// What is damaged in the store, a line for each image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub store_damaged: Vec<String>,
     /// When the daemon will act next if nothing happens.
     pub deadline: Option<String>,
     /// Each container, by name.
@@ -154,6 +157,7 @@ impl Status {
                 EngineStatus::Answers
             },
             reload_error: view.refused.clone(),
+            store_damaged: view.store_damaged.clone(),
             deadline: view.deadline.map(wall),
             containers,
         }
