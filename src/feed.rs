@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::core::api::Fault;
 use crate::engine::{self, Engine, Fed, ImageSource};
-use crate::image::{Store, StoreError, StoredImage, write_load_stream};
+use crate::image::{Store, StoreError, StoredImage, verify_image, write_load_stream};
 use crate::spec::types::StorePolicy;
 
 /// Bytes of one piece of the stream, and pieces that may wait for the engine.
@@ -90,8 +90,8 @@ pub fn verify(store: &Store, reference: &str, mut on_progress: impl FnMut()) -> 
         )));
     }
     let mut progress = |_: crate::image::Progress<'_>| on_progress();
-    match write_load_stream(store, &stored, 0, &mut io::sink(), &mut progress) {
-        Ok(_) => Ok(()),
+    match verify_image(store, &stored, &mut progress) {
+        Ok(()) => Ok(()),
         Err(error @ (StoreError::LayerDamaged { .. } | StoreError::LayerMissing { .. })) => {
             Err(Fault::ImageMissing(error.to_string()))
         }

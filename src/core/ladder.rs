@@ -80,13 +80,6 @@ pub(crate) fn answer(strikes: u32, policy: &Escalation) -> Answered {
     }
 }
 
-/// The first failure that is answered with [`Answered::Spent`].
-pub(crate) fn first_spent(policy: &Escalation) -> u32 {
-    [policy.recreates, policy.rebuilds, 1]
-        .into_iter()
-        .fold(policy.restarts, u32::saturating_add)
-}
-
 /// The rungs whose budget is in the durable ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spending {
@@ -135,7 +128,6 @@ mod tests {
                 Spent
             ]
         );
-        assert_eq!(first_spent(&policy), 6);
     }
 
     #[test]
@@ -147,16 +139,10 @@ mod tests {
             ..Escalation::default()
         };
         assert_eq!(answer(1, &policy), Answered::Spent);
-        assert_eq!(first_spent(&policy), 1);
         let policy = Escalation {
             recreates: 0,
             ..Escalation::default()
         };
         assert_eq!(answer(policy.restarts + 1, &policy), Rebuild(1, 1));
-        let policy = Escalation {
-            restarts: u32::MAX,
-            ..policy
-        };
-        assert_eq!(first_spent(&policy), u32::MAX);
     }
 }

@@ -63,6 +63,35 @@ pub fn write_load_stream(
     Ok(out.count)
 }
 
+/// Reads all of an image, and sets aside whatever of its layers is damaged, not only the first.
+///
+/// # Errors
+///
+/// The first that was met.
+pub fn verify_image(
+    store: &Store,
+    image: &StoredImage,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(), StoreError> {
+    store.config_bytes(image)?;
+    let total = load_stream_size(store, image, 0)?;
+    let mut out = Counted {
+        inner: &mut io::sink(),
+        count: 0,
+    };
+    let mut first = Ok(());
+    for at in files(image, 0) {
+        match send_layer(store, image, at, &mut out, total, progress) {
+            Ok(()) => {}
+            Err(error @ (StoreError::LayerDamaged { .. } | StoreError::LayerMissing { .. })) => {
+                first = first.and(Err(error))
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    first
+}
+
 /// The layers whose files are sent: each content once, none of the first `skip`.
 fn files(image: &StoredImage, skip: usize) -> impl Iterator<Item = usize> {
     let mut sent = BTreeSet::new();

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use monopod::image::{
-    PreloadState, Preloaded, StoreError, preload, preload_survey, write_load_stream,
+    PreloadState, Preloaded, StoreError, preload, preload_survey, verify_image, write_load_stream,
 };
 
 use crate::build::{Dialect, Image, Place, gzip, image, layer, oci, options, pack, sha};
@@ -119,6 +119,10 @@ fn dropped_layers_come_back_with_the_archive() {
     }
 }
 
+fn archive_of(image: &Image) -> Vec<u8> {
+    pack(Dialect::Docker20, std::slice::from_ref(image))
+}
+
 #[test]
 fn rot_is_noticed_and_mended() {
     let [one, _] = two();
@@ -139,7 +143,7 @@ fn rot_is_noticed_and_mended() {
         let damaged = place.store.damaged().unwrap();
         assert_eq!(damaged.len(), 1);
         for text in [damaged[0].clone(), error.to_string()] {
-            assert!(text.contains("docker.io/example/one:1"), "{text}");
+            assert!(text.contains("image example/one:1 "), "{text}");
             assert!(text.contains(&blob.to_string()), "{text}");
         }
         place.import_file(&archive).unwrap();
@@ -147,6 +151,29 @@ fn rot_is_noticed_and_mended() {
         assert!(!aside.exists());
         assert_eq!(place.store.damaged().unwrap(), Vec::<String>::new());
     }
+
+    // Whoever reads all of it finds all of it.
+    let place = Place::new();
+    place.import_file(&archive_of(&one)).unwrap();
+    let stored = place.store.resolve("example/one:1").unwrap().unwrap();
+    verify_image(&place.store, &stored, &mut |_| {}).unwrap();
+    for layer in &stored.layers {
+        let path = place.store.blob_path(&layer.digest);
+        let size = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
+        fs::write(&path, vec![0; size]).unwrap();
+    }
+    let error = verify_image(&place.store, &stored, &mut |_| {}).unwrap_err();
+    let first = stored.layers[0].digest.to_string();
+    assert!(error.to_string().contains(&first), "{error}");
+    let damaged = place.store.damaged().unwrap();
+    for layer in &stored.layers {
+        assert!(
+            damaged[0].contains(&layer.digest.to_string()),
+            "{damaged:?}"
+        );
+    }
+    place.import_file(&archive_of(&one)).unwrap();
+    place.assert_has(&one);
 
     // What is set aside stays as long as it says something.
     let place = Place::new();

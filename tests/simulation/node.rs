@@ -765,6 +765,14 @@ impl Node {
                     self.known_absent.insert(role, absent);
                 }
             }
+            Event::Done(op, result)
+                if !matches!(result, Err(Fault::NoAnswer(_)))
+                    && matches!(self.calls.get(op), Some(Call::Rebuild { .. })) =>
+            {
+                if let Some(Call::Rebuild { role }) = self.calls.get(op) {
+                    self.verified.remove(role);
+                }
+            }
             Event::Done(op, Err(Fault::NoAnswer(_))) => {
                 if let Some(Call::Create { role } | Call::Start { role, .. }) = self.calls.get(op) {
                     self.known_absent.remove(role);
@@ -786,7 +794,7 @@ impl Node {
                     ));
                 }
                 if let Call::Rebuild { role } = &call
-                    && !self.verified.remove(role)
+                    && !self.verified.contains(role)
                 {
                     return Err(format!("{role} is rebuilt, and nobody knows from what"));
                 }

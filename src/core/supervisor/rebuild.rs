@@ -11,7 +11,6 @@
 use super::{Preload, Supervisor};
 use crate::core::api::{Action, ReportKind};
 use crate::core::container::{Course, Image, Kind, Machine, Phase, Want, Why};
-use crate::core::ladder::first_spent;
 
 impl Supervisor {
     /// The store has a machine's image whole: what the engine has may go.
@@ -42,9 +41,8 @@ impl Supervisor {
         self.report(Some(&role), ReportKind::Rebuilt, text);
     }
 
-    /// The rung is not to be had: the container is tried with what is there, and the next rung is the next.
+    /// The rung is not to be had: in its place the container is made anew of what there is.
     pub(super) fn step_over(&mut self, index: usize, why: &str) {
-        let beyond = first_spent(&self.config.escalation);
         let machine = &mut self.machines[index];
         if machine.course != Course::Rebuild {
             return;
@@ -55,7 +53,6 @@ impl Supervisor {
             Course::Keep
         };
         machine.image = Image::Unchecked;
-        machine.record.strikes = machine.record.strikes.max(beyond);
         let role = machine.role.clone();
         let text = format!("{role}: its image is not rebuilt: {why}; a further recreation");
         self.report(Some(&role), ReportKind::Recreating, text);

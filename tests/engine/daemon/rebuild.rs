@@ -169,7 +169,7 @@ fn what_cannot_be_fed_again_is_not_taken_away() {
     assert!(doctor.stdout.contains("is damaged (blob"), "{doctor:?}");
 
     // Somebody else's container is in the way, too; only then does its end help.
-    let stranger = node.docker(&["create", "--network", "none", &image]);
+    let stranger = node.docker(&["create", "--network", "none", &image, "sleep", "9"]);
     node.must(&["import", &file.display().to_string()]);
     node.must(&["restart"]);
     node.until("the stranger is named", |status| {
