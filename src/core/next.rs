@@ -132,7 +132,7 @@ impl Machine {
             Image::Unchecked | Image::Stored(_) | Image::Ready(_) => true,
         };
         let role = self.role.clone();
-        due.then(|| match self.course {
+        due.then_some(match self.course {
             Course::Rebuild => Call::Verify { role },
             Course::Keep | Course::Restart(_) | Course::Recreate(_) => Call::Image { role },
         })

@@ -79,17 +79,17 @@ pub fn verify_image(
         inner: &mut io::sink(),
         count: 0,
     };
-    let mut first = Ok(());
+    let mut first = None;
     for at in files(image, 0) {
         match send_layer(store, image, at, &mut out, total, progress) {
             Ok(()) => {}
             Err(error @ (StoreError::LayerDamaged { .. } | StoreError::LayerMissing { .. })) => {
-                first = first.and(Err(error))
+                first.get_or_insert(error);
             }
             Err(error) => return Err(error),
         }
     }
-    first
+    first.map_or(Ok(()), Err)
 }
 
 /// The layers whose files are sent: each content once, none of the first `skip`.

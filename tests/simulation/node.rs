@@ -1214,6 +1214,7 @@ impl Node {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn obey(&mut self, call: &Call) -> Result<Outcome, Fault> {
         match call {
             Call::Survey => Ok(Outcome::Seen(self.seen(None))),
@@ -1423,6 +1424,7 @@ impl Node {
             })
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn fall(&mut self, blow: &Blow) -> Result<(), String> {
         let until = |span: u64| self.now + Duration::from_secs(span);
         let role = |which: usize| roles()[which % 2].clone();

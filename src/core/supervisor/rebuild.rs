@@ -187,7 +187,8 @@ impl Machine {
     /// Whether its container is made from this image, or its next one would be.
     fn has(&self, id: &str) -> bool {
         match (self.found(), self.desired()) {
-            (Some(found), _) => found.image_id == id,
+            // One that nobody can tell may be this one: files changed while it was made.
+            (Some(found), _) => found.image_id == id || found.image_id.is_empty(),
             (None, Some(desired)) => match &self.image {
                 Image::Stored(other) | Image::Ready(other) => other == id,
                 Image::Unchecked | Image::Missing { .. } => desired.image_id.as_deref() == Some(id),
