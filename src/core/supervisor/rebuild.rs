@@ -105,15 +105,14 @@ impl Supervisor {
         let Some(id) = machine.rebuilds() else {
             return true;
         };
-        self.machines
-            .iter()
-            .filter(|other| !std::ptr::eq(*other, machine) && other.has(id))
-            .all(|other| {
-                other.found().is_none()
-                    && !matches!(other.phase, Phase::Unseen)
-                    && other
-                        .pending
-                        .is_none_or(|pending| pending.kind != Kind::Create)
+        let others = self.machines.iter();
+        !others
+            .filter(|other| !std::ptr::eq(*other, machine))
+            .any(|other| {
+                // What it is made from nobody knows before it is seen.
+                let unseen = matches!(other.phase, Phase::Unseen);
+                let creates = (other.pending).is_some_and(|pending| pending.kind == Kind::Create);
+                unseen || (other.has(id) && (other.found().is_some() || creates))
             })
     }
 
