@@ -13,6 +13,7 @@ pub mod civil;
 mod clock;
 mod deeds;
 mod files;
+mod image;
 mod in_force;
 pub mod ledger;
 mod local;
@@ -274,6 +275,7 @@ impl Running {
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
+                    self.step(Event::StoreDamaged(image::damage(&self.paths)));
                     self.step(Event::PreloadDone);
                     // It may have brought newer images under the names in use.
                     self.look_around();
@@ -405,7 +407,10 @@ impl Running {
     /// Answers a request. Some of them are events for the core.
     fn request(&mut self, request: Request) -> Option<Event> {
         match request {
-            Request::StoreChanged => Some(Event::StoreChanged),
+            Request::StoreChanged => {
+                self.step(Event::StoreDamaged(image::damage(&self.paths)));
+                Some(Event::StoreChanged)
+            }
             Request::Medium(text) => {
                 self.medium.hear(text.clone(), clock::now());
                 self.say_medium();

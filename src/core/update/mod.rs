@@ -150,6 +150,7 @@ impl Update {
             | Event::Reload { policy: None, .. }
             | Event::ReloadRefused(_)
             | Event::Rescued(..)
+            | Event::StoreDamaged(_)
             | Event::Restart(_) => {}
         }
     }

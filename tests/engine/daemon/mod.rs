@@ -8,4 +8,5 @@ mod ladder;
 mod life;
 mod pair;
 mod probes;
+mod rebuild;
 mod systemd;
