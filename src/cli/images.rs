@@ -23,7 +23,8 @@ Examples:
   monopod images --json
   monopod images prune         remove what no release, container or workload file uses
 
-Pinned is what a release on this node needs, what the workload file names and what a container was made from.
+Pinned is what a release on this node needs, what the workload file names, and what a container was
+made from.
 Exit codes: 0 done, 1 failed, 3 node.toml is invalid.";
 
 const PRUNE_EXAMPLES: &str = "\
