@@ -384,6 +384,11 @@ impl Running {
     fn request(&mut self, request: Request) -> Option<Event> {
         match request {
             Request::StoreChanged => Some(Event::StoreChanged),
+            Request::Heard => {
+                // What was brought since the last look had nobody to tell.
+                self.look_around();
+                None
+            }
             Request::Plan(reply) => {
                 let plan = self
                     .planned()

@@ -1,6 +1,8 @@
 //! The whole program: daemon and verbs, against a real engine and a real bus.
 
 mod crash;
+mod cuts;
+mod desk;
 mod ending;
 mod images;
 mod import;
@@ -9,3 +11,4 @@ mod life;
 mod pair;
 mod probes;
 mod systemd;
+mod updates;
