@@ -421,6 +421,11 @@ impl Running {
                 });
                 None
             }
+            Request::Heard => {
+                // What was brought since the last look had nobody to tell.
+                self.look_around();
+                None
+            }
             Request::Plan(reply) => {
                 let plan = self
                     .planned()
