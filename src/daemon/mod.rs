@@ -136,7 +136,8 @@ async fn begin(paths: &Paths) -> Result<Begun, Exit> {
         warn!("{error}");
     }
     let (orderly, tries) = (volatile.orderly, files.trial.tries);
-    let in_force = start::first_release(paths, &mut notifier, &mut durable, orderly, tries).await?;
+    let first = start::first_release(paths, &mut notifier, &mut durable, orderly, tries);
+    let (in_force, book) = first.await?;
     let config = Config {
         escalation: files.escalation.clone(),
         ready: files.ready,
@@ -154,6 +155,7 @@ async fn begin(paths: &Paths) -> Result<Begun, Exit> {
         rules,
         desired,
         durable.clone(),
+        book,
         volatile,
         clock::now(),
     );

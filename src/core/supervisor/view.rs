@@ -256,6 +256,17 @@ impl Supervisor {
         self.survey == Survey::Done && self.machines.is_empty()
     }
 
+    /// It is known that no process of this container runs.
+    pub(crate) fn is_down(&self, role: &Role) -> bool {
+        match self.wanted(role).map(|machine| &machine.phase) {
+            Some(Phase::Unseen | Phase::Running(_)) => false,
+            Some(Phase::Absent | Phase::Created(_) | Phase::Dead { .. } | Phase::Exited { .. }) => {
+                true
+            }
+            None => self.survey == Survey::Done,
+        }
+    }
+
     /// Where the ladder stands.
     pub fn rung(&self) -> Rung {
         match self.ladder {

@@ -44,6 +44,7 @@ fn damaged(others: &[&str]) -> Story {
             ..Escalation::default()
         },
         ready: Ready::Healthy,
+        ..Policy::default()
     };
     story.event(configured(all, policy));
     let mut there: Vec<Seen> = (0..)
@@ -103,10 +104,10 @@ fn a_store_that_lacks_the_image_is_stepped_over_and_the_old_way_tried() {
         story.answer(&look("app"), Ok(Outcome::Seen(vec![exited("app")])));
         story.pass(Duration::from_secs(6));
         assert_eq!(story.reports(ReportKind::Rebuilding), 1, "no second one");
-        let spent = Action::Persist(Durable {
+        let spent = Action::Persist(Entry::Budgets(Budgets {
             withheld: 1,
-            ..Durable::default()
-        });
+            ..Budgets::default()
+        }));
         assert!(story.told.contains(&spent), "the next rung is the next");
     }
 }
