@@ -368,7 +368,7 @@ async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
 async fn in_engine(engine: &Docker, reference: &str, id: Option<&str>) -> Result<bool, Fault> {
     match engine.image(reference).await? {
         Some(image) if Some(image.id.as_str()) == id => {
-            engine.remove_image(reference).await.map(|()| true)
+            engine.remove_image(reference, false).await.map(|()| true)
         }
         Some(_) | None => Ok(false),
     }
