@@ -166,6 +166,9 @@ fn lines(status: &Status, now: u64, colour: bool) -> Vec<String> {
     if status.engine == EngineStatus::Silent {
         screen.push("engine: does not answer; nothing is concluded from that".to_owned());
     }
+    if let Some(text) = &status.medium {
+        screen.push(format!("stick: {text}"));
+    }
     let told = |deadline: &String| {
         let mut containers = status.containers.values();
         containers.any(|container| container.next.as_ref() == Some(deadline))

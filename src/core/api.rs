@@ -472,4 +472,6 @@ pub enum ReportKind {
     RestartAsked,
     /// The daemon ends.
     Stopping,
+    /// A stick was read.
+    Medium,
 }

@@ -43,6 +43,9 @@ pub struct Status {
     /// The releases.
     #[serde(default)]
     pub update: Option<UpdateStatus>,
+    /// What came of the last stick, for an hour.
+    #[serde(default)]
+    pub medium: Option<String>,
     /// When the daemon will act next if nothing happens.
     pub deadline: Option<String>,
     /// Each container, by name.
@@ -188,6 +191,7 @@ impl Status {
                 EngineStatus::Answers
             },
             reload_error: view.refused.clone(),
+            medium: None,
             deadline: view.deadline.map(wall),
             containers,
         }

@@ -104,6 +104,12 @@ impl Store {
             }
         } else {
             let _lock = store.lock()?;
+            // The folders' own names: what is in them would be lost with those.
+            sync_folder(&store.root.join("blobs"))?;
+            sync_folder(&store.root)?;
+            if let Some(above) = store.root.parent() {
+                sync_folder(above)?;
+            }
             if !store.index_path().exists() {
                 store.write_index(&[])?;
             }
@@ -268,7 +274,7 @@ impl Store {
         Ok(document::<Index>(&self.index_path())?.manifests)
     }
 
-    /// Replaces `index.json`, durably, and not at all if nothing changes.
+    /// Replaces `index.json`, durably. If nothing changes it is not written, and durable all the same.
     pub(super) fn write_index(&self, manifests: &[Descriptor]) -> Result<(), StoreError> {
         let path = self.index_path();
         let index = Index {
@@ -277,22 +283,30 @@ impl Store {
             manifests: manifests.to_vec(),
         };
         let bytes = to_json(&index, &path)?;
+        sync_folder(&self.blobs())?;
         if fs::read(&path).is_ok_and(|old| old == bytes) {
-            return Ok(());
+            // Who wrote it may have been killed before this, and a sweep may be what comes next.
+            return sync_folder(&self.root);
         }
         if bytes.len() as u64 > limits::DOCUMENT {
             return Err(StoreError::io("write", &path)(io::Error::other(
                 "the store has too many images; prune it",
             )));
         }
-        sync_folder(&self.blobs())?;
         self.replace(&path, &bytes)
     }
 
     /// Replaces a small file: temp file, fsync, rename, fsync of the folder. The lock is held.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let temp = self.temps().join("replace");
-        let mut file = File::create(&temp).map_err(StoreError::io("create", &temp))?;
+        // After a power cut it may be a second name of what it has replaced, which is not to be emptied.
+        match fs::remove_file(&temp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("remove", &temp)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = File::create_new(&temp).map_err(StoreError::io("create", &temp))?;
         file.write_all(bytes)
             .and_then(|()| file.sync_all())
             .and_then(|()| fs::rename(&temp, path))

@@ -48,11 +48,8 @@ pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Makes a folder and its name durable; it may be there.
+/// Makes a folder and its name durable; it may be there, made by one who was killed before the second.
 pub(super) fn make_folder(folder: &Path) -> Result<(), ReleaseError> {
-    if folder.is_dir() {
-        return Ok(());
-    }
     fs::create_dir_all(folder).map_err(ReleaseError::io("create", folder))?;
     match folder.parent() {
         Some(parent) => sync(parent),

@@ -268,6 +268,8 @@ impl Releases {
         let place = self.folder(&id);
         let there = match self.record(&id) {
             Ok(there) if self.stands_for(&there.release, &release, contents) => {
+                // Who put it there may have been killed before this.
+                files::sync(&self.folder)?;
                 return Ok(there.release);
             }
             Ok(there) => {
@@ -368,6 +370,9 @@ impl Releases {
         }
         if changed {
             files::replace(&self.folder(id), RECORD, &record.text())?;
+        } else {
+            // Who wrote it down may have been killed before this.
+            files::sync(&self.folder(id))?;
         }
         Ok(record.release)
     }
@@ -378,7 +383,11 @@ impl Releases {
         let place = self.folder(id);
         if fs::symlink_metadata(&place).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         {
-            return Ok(());
+            // Who removed it may have been killed before this.
+            return match files::sync(&self.folder) {
+                Err(_) if !self.folder.exists() => Ok(()),
+                synced => synced,
+            };
         }
         let _lock = Lock::take(&self.folder)?;
         let gone = self.aside(GONE, id);

@@ -15,8 +15,9 @@ use super::slice;
 use super::tree::{Item, Table};
 use super::types::{Escalation, Node, Ready};
 use super::update;
+use super::usb;
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "engine",
     "store",
     "escalation",
@@ -24,6 +25,7 @@ const TABLES: [&str; 7] = [
     "slice",
     "update",
     "trial",
+    "usb",
 ];
 const ESCALATION: [&str; 10] = [
     "restarts",
@@ -63,6 +65,7 @@ pub fn read(cx: &mut Cx, table: &Table) -> Node {
             "store" => store(cx, &mut node, table),
             "escalation" => escalation(cx, &mut node, table),
             "slice" => node.slice = slice::read(cx, table),
+            "usb" => node.usb = usb::read(cx, table),
             "update" => node.update = update::read(cx, table),
             "trial" => node.trial = update::trial(cx, table),
             _ => systemd(cx, &mut node, table),

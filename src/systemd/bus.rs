@@ -59,6 +59,8 @@ pub enum Request {
     StoreChanged,
     /// From now on requests are heard: whoever came before was told that no daemon runs.
     Heard,
+    /// A stick was read: what came of it, in one line.
+    Medium(String),
     /// Something about releases. The answer is one sentence: what comes next.
     Release(ReleaseAsk, Reply<String>),
 }

@@ -8,5 +8,6 @@ mod hostile;
 mod interrupted;
 mod minisign;
 mod node;
+mod release;
 mod round_trip;
 mod trust;

@@ -100,6 +100,8 @@ pub enum No {
     Invalid(String),
     /// There is no such thing.
     NotFound(String),
+    /// It may not be.
+    Refused(String),
     /// It was tried.
     Failed(String),
 }
@@ -113,6 +115,8 @@ pub struct Script {
     pub plan: Result<String, No>,
     /// To a request for a restart.
     pub restart: Result<(), No>,
+    /// To whatever is asked about releases.
+    pub release: Result<String, No>,
 }
 
 impl Default for Script {
@@ -121,6 +125,7 @@ impl Default for Script {
             status: "{}".to_owned(),
             plan: Ok("[]".to_owned()),
             restart: Ok(()),
+            release: Ok("as you say".to_owned()),
         }
     }
 }
@@ -130,8 +135,45 @@ struct Object {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
+impl Object {
+    fn release(&self, asked: String) -> Result<String, No> {
+        let mut all = self.asked.lock().expect("nobody panics with it");
+        all.push(asked);
+        self.script.release.clone()
+    }
+}
+
 #[interface(name = "org.monopod.Supervisor1")]
 impl Object {
+    fn offer_release(&self, id: &str, wish: &str, downgrade: bool) -> Result<String, No> {
+        self.release(format!("offer {id} {wish} {downgrade}"))
+    }
+
+    fn activate_release(&self, id: &str, force: bool) -> Result<String, No> {
+        self.release(format!("activate {id} {force}"))
+    }
+
+    fn roll_back(&self) -> Result<String, No> {
+        self.release("roll back".to_owned())
+    }
+
+    fn retry_release(&self, id: &str) -> Result<String, No> {
+        self.release(format!("retry {id}"))
+    }
+
+    fn hold_updates(&self, hold: bool) -> Result<String, No> {
+        self.release(format!("hold {hold}"))
+    }
+
+    fn pin_release(&self, id: &str, pin: bool) -> Result<String, No> {
+        self.release(format!("pin {id} {pin}"))
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
     fn get_status(&self) -> String {
         self.script.status.clone()
     }

@@ -2,9 +2,9 @@
 
 use crate::support::Monopod;
 
-const VERBS: [&str; 11] = [
-    "check", "plan", "status", "logs", "reload", "restart", "import", "images", "bundle", "doctor",
-    "daemon",
+const VERBS: [&str; 12] = [
+    "check", "plan", "status", "logs", "reload", "restart", "import", "images", "bundle",
+    "release", "doctor", "daemon",
 ];
 
 #[test]
@@ -25,6 +25,15 @@ fn help_of_every_verb() {
     let prune = Monopod::new(&["images", "prune", "--help"]).run();
     prune.matches("help/images-prune");
     assert!(prune.stdout.contains("  monopod images prune"));
+    for verb in [
+        "list", "show", "stage", "activate", "rollback", "retry", "hold", "unhold", "pin", "unpin",
+    ] {
+        let outcome = Monopod::new(&["release", verb, "--help"]).run();
+        outcome.matches(&format!("help/release-{verb}"));
+        let example = format!("  monopod release {verb}");
+        assert!(outcome.stdout.contains(&example), "{verb} has an example");
+        assert!(outcome.stdout.contains("Exit codes: 0 "), "{verb}");
+    }
     for verb in ["keygen", "create", "inspect", "verify", "sign"] {
         let outcome = Monopod::new(&["bundle", verb, "--help"]).run();
         outcome.matches(&format!("help/bundle-{verb}"));

@@ -11,6 +11,7 @@ mod images;
 mod import;
 mod logs;
 mod privileged;
+mod release;
 mod status;
 mod support;
 

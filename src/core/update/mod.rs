@@ -187,6 +187,11 @@ impl Update {
         &self.locks
     }
 
+    /// There are to be no containers at the moment.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.stage.is_emptied()
+    }
+
     /// What the ledger says, or will say as soon as it can be written.
     pub fn book(&self) -> &Book {
         self.pen.wanted()

@@ -22,10 +22,28 @@ pub struct Node {
     pub ready: Ready,
     /// `[slice]`.
     pub slice: Slice,
+    /// `[usb]`.
+    pub usb: UsbPolicy,
     /// `[update]`.
     pub update: UpdatePolicy,
     /// `[trial]`.
     pub trial: Trial,
+}
+
+/// `[usb]` of `node.toml`: which sticks are read, and who is told of it. As it is without the table, only what
+/// is labelled for monopod, and only what is signed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsbPolicy {
+    /// Read every stick, not only those labelled `MONOPOD*`.
+    pub any_label: bool,
+    /// Take image archives, which nobody has signed, besides bundles.
+    pub unsigned: bool,
+    /// The LED that shows what became of a stick: a name in `/sys/class/leds`.
+    pub led: Option<String>,
+    /// A program that is run after a stick was read, absolute.
+    pub hook: Option<PathBuf>,
+    /// Whether a file with the result may be written to the stick.
+    pub result: bool,
 }
 
 /// `[update]` of `node.toml`: when a staged release is activated.

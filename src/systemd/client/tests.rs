@@ -70,7 +70,7 @@ impl Daemon {
                         let text = "workload.toml:3:1: no\n  hint: yes".to_owned();
                         drop(reply.send(Err(RequestError::Invalid(text))));
                     }
-                    Request::StoreChanged | Request::Heard => {}
+                    Request::StoreChanged | Request::Heard | Request::Medium(_) => {}
                     Request::Release(ReleaseAsk::RollBack, reply) => {
                         let text = "there is no release before".to_owned();
                         drop(reply.send(Err(RequestError::Refused(text))));
@@ -161,6 +161,7 @@ fn questions_and_answers() {
             ))
         );
         client.store_changed().await.unwrap();
+        client.medium_result("well\u{1b}[2J\nPRIO").await.unwrap();
         for beginning in [
             "Plan(",
             "Restart(None",
@@ -168,6 +169,8 @@ fn questions_and_answers() {
             "Restart(Some(\"apq\"",
             "Reload(",
             "StoreChanged",
+            // A stick's words bring no control characters along.
+            "Medium(\"well",
         ] {
             let asked = daemon.asked.recv().await.unwrap();
             assert!(asked.starts_with(beginning), "{asked}");

@@ -106,6 +106,7 @@ fn a_volume_is_put_back_where_it_has_filled_the_disk() {
         let other = fs::File::create(small.join("other")).expect("a file");
         let filled = std::io::copy(&mut std::io::repeat(7), &mut &other);
         filled.expect_err("the disk has an end");
+        drop(other);
         let spoilt = told(&data);
         let error = bench.ask(Deed::Restore, &ASKED).expect_err("no room");
         assert!(error.contains("are free"), "{error}");

@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 
 /// Size of the file that is nearly all hole, bytes.
-const SPARSE: u64 = 256 << 20;
+const SPARSE: u64 = 8 << 20;
 
 /// Whether the file system takes attributes of the user's, which tmpfs does on newer kernels only.
 pub fn takes_attributes(folder: &Path) -> bool {
