@@ -162,7 +162,8 @@ impl Update {
         }
         // Each round ends a stage or changes nothing; the way from offer to trial is no longer.
         for _ in 0..16 {
-            if !self.advance(facts) {
+            // What is known of the containers is of those before the switch until that was made.
+            if !self.orders.is_empty() || !self.advance(facts) {
                 break;
             }
         }
