@@ -127,7 +127,7 @@ fn from_engine(paths: &Paths, images: &[String]) -> Result<(), String> {
     block_on(async {
         for id in images {
             // One that the engine refuses to remove is somebody else's, too.
-            if let Err(Fault::NoAnswer(text)) = engine.remove_image(id).await {
+            if let Err(Fault::NoAnswer(text)) = engine.remove_image(id, false).await {
                 result = Err(format!(
                     "image {id} stays in the engine, which does not answer: {text}"
                 ));

@@ -57,10 +57,10 @@ pub enum Request {
     Reload(Reply<()>),
     /// The store has new images.
     StoreChanged,
-    /// From now on requests are heard: whoever came before was told that no daemon runs.
-    Heard,
     /// A stick was read: what came of it, in one line.
     Medium(String),
+    /// From now on requests are heard: whoever came before was told that no daemon runs.
+    Heard,
     /// Something about releases. The answer is one sentence: what comes next.
     Release(ReleaseAsk, Reply<String>),
 }

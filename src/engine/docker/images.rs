@@ -50,10 +50,10 @@ pub(super) async fn tag(client: &Client, id: &str, reference: &str) -> Result<()
     tagged.map_err(fault)
 }
 
-/// Removes a reference, or an image by ID that nothing uses.
-pub(super) async fn remove(client: &Client, reference: &str) -> Result<(), Fault> {
+/// Removes a reference, or an image by ID that nothing uses; with `force` whatever names it.
+pub(super) async fn remove(client: &Client, reference: &str, force: bool) -> Result<(), Fault> {
     let options = RemoveImageOptionsBuilder::new()
-        .force(false)
+        .force(force)
         .noprune(false)
         .build();
     let removed = client

@@ -126,6 +126,26 @@ pub(super) async fn kin(
     Ok(found)
 }
 
+/// Names of the containers that are made from an image, other than those of a node.
+pub(super) async fn others_from(
+    client: &Client,
+    node: &str,
+    image: &str,
+) -> Result<Vec<String>, Fault> {
+    let found = list(client, Vec::new()).await?;
+    Ok(found
+        .into_iter()
+        .filter(|summary| {
+            let labels = summary.labels.as_ref();
+            let ours = labels.and_then(|labels| labels.get(label::NODE));
+            let from = summary.image_id.clone().map(images::full_id);
+            from.as_deref() == Some(image) && ours.is_none_or(|ours| ours != node)
+        })
+        .filter_map(|summary| summary.names?.into_iter().next())
+        .map(|name| name.trim_start_matches('/').to_owned())
+        .collect())
+}
+
 /// ID of another container of the same workload.
 pub(super) async fn sibling(
     client: &Client,

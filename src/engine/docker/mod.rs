@@ -139,6 +139,14 @@ impl Docker {
         .await
     }
 
+    /// Names of the containers that are made from an image, other than those of `node`.
+    pub async fn others_from(&self, node: &str, image: &str) -> Result<Vec<String>, Fault> {
+        self.call(self.shared.deadlines.short, async |client| {
+            inspect::others_from(&client, node, image).await
+        })
+        .await
+    }
+
     /// Does `work` within `limit`, connecting included.
     async fn call<T>(
         &self,
@@ -275,10 +283,10 @@ impl Engine for Docker {
         .await
     }
 
-    async fn remove_image(&self, reference: &str) -> Result<(), Fault> {
+    async fn remove_image(&self, reference: &str, force: bool) -> Result<(), Fault> {
         // Deleting layers from a slow disk is no small change.
         self.call(self.shared.deadlines.long, async |client| {
-            images::remove(&client, reference).await
+            images::remove(&client, reference, force).await
         })
         .await
     }

@@ -70,7 +70,7 @@ impl Daemon {
                         let text = "workload.toml:3:1: no\n  hint: yes".to_owned();
                         drop(reply.send(Err(RequestError::Invalid(text))));
                     }
-                    Request::StoreChanged | Request::Heard | Request::Medium(_) => {}
+                    Request::StoreChanged | Request::Medium(_) | Request::Heard => {}
                     Request::Release(ReleaseAsk::RollBack, reply) => {
                         let text = "there is no release before".to_owned();
                         drop(reply.send(Err(RequestError::Refused(text))));

@@ -10,5 +10,6 @@ mod ladder;
 mod life;
 mod pair;
 mod probes;
+mod rebuild;
 mod systemd;
 mod updates;
