@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::bundle::{Taken, limits};
@@ -66,6 +67,8 @@ const RECORD_SIZE: u64 = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct Releases {
     folder: PathBuf,
+    /// The folder is there, and its name is durable.
+    prepared: OnceLock<()>,
 }
 
 impl Releases {
@@ -73,12 +76,18 @@ impl Releases {
     pub fn new(paths: &Paths) -> Self {
         Self {
             folder: paths.releases(),
+            prepared: OnceLock::new(),
         }
     }
 
-    /// Makes the folder for them all, durably, if it is not there.
+    /// Makes the folder for them all, durably, if it is not there. Once is enough: whoever shuts itself in
+    /// afterwards cannot open the folder above any more.
     pub fn prepare(&self) -> Result<(), ReleaseError> {
-        files::make_folder(&self.folder)
+        if self.prepared.get().is_none() {
+            files::make_folder(&self.folder)?;
+            self.prepared.get_or_init(|| ());
+        }
+        Ok(())
     }
 
     /// A release's folder, whether it is there or not.

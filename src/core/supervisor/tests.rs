@@ -409,6 +409,25 @@ fn a_missing_image_is_waited_for_and_leaves_what_runs_alone() {
 }
 
 #[test]
+fn what_is_replaced_leaves_its_failures_to_nobody() {
+    for (image_is_there, rung) in [(true, Rung::Foot), (false, Rung::Restart)] {
+        let mut story = healthy();
+        let mut other = desired("app", &[]);
+        other.hash = "app-2".to_owned();
+        story.event(reload(vec![other]));
+        if !image_is_there {
+            let missing = Fault::ImageMissing("nobody has it".to_owned());
+            story.answer(&image("app"), Err(missing));
+        }
+        story.event(Event::Died {
+            role: role("app"),
+            pid: 7,
+        });
+        assert_eq!(story.supervisor.rung(), rung, "{image_is_there}");
+    }
+}
+
+#[test]
 fn a_plan_says_what_a_reload_does_and_does_nothing() {
     let mut story = healthy();
     let steps = |story: &Story, desired: &[Desired]| -> BTreeMap<String, StepKind> {

@@ -253,6 +253,16 @@ fn a_release_that_nothing_helps_is_taken_back_at_once() {
 }
 
 #[test]
+fn what_ran_before_it_is_not_held_against_a_release() {
+    let mut story = Story::new();
+    story.exhausted = Some("app does not become healthy".to_owned());
+    story.offer(2).expect("taken");
+    assert_eq!(story.runs(), Some(&id(2)));
+    assert_eq!(story.ran.len(), 2);
+    assert_eq!(story.book().rejected(&id(2)), None);
+}
+
+#[test]
 fn an_older_sequence_is_refused_unless_the_owner_allows_it() {
     let mut story = Story::new();
     story.offer(9).expect("taken");
