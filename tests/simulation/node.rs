@@ -153,6 +153,8 @@ pub(super) enum Due {
     Written(u64),
     /// What the daemon of this generation does for an update ends.
     Deed(u64, Action),
+    /// The shell of this generation reads the node's drop-ins again.
+    ReadAgain(u64),
     /// An app says once more whether it is busy: nobody may have heard it the first time.
     Busy(usize, bool),
     /// An importer has brought a release, and offers it.
@@ -689,6 +691,13 @@ impl Node {
             Due::Boot => self.boot(),
             Due::Written(generation) => self.written(generation),
             Due::Deed(generation, action) => self.deed(generation, action),
+            Due::ReadAgain(generation) => {
+                if generation == self.generation {
+                    let event = self.reload();
+                    return self.deliver(generation, event);
+                }
+                Ok(())
+            }
             Due::Busy(which, busy) if self.is_busy(which) == busy => self.say_busy(which, busy),
             Due::Busy(..) => Ok(()),
             Due::Offer(release, wish, downgrade) => self.offer(&release, wish, downgrade),

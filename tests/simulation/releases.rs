@@ -649,8 +649,7 @@ impl Node {
         self.leave_out();
         if stale {
             // The node's drop-ins have changed since it was staged.
-            let event = self.reload();
-            self.at(self.now, Due::Deliver(self.generation, event));
+            self.at(self.now, Due::ReadAgain(self.generation));
         }
         Ok(())
     }
@@ -870,7 +869,8 @@ impl Node {
         }
         let copied = view.book.trial.as_ref().is_some_and(|trial| trial.snapshot);
         let recording = view.stage == "trial" && view.trial_since.is_none();
-        let empty = matches!(view.stage, "snapshot" | "rollback" | "ending") || (recording && copied);
+        let empty =
+            matches!(view.stage, "snapshot" | "rollback" | "ending") || (recording && copied);
         let there = self.daemon.as_ref().is_some_and(|daemon| {
             let seen = daemon.supervisor().view().containers;
             let wanted = self.in_force();
@@ -901,19 +901,16 @@ impl Node {
 
     /// Neither the watchdog nor the node may be used up for a release on trial.
     pub(super) fn no_upper_rung_on_trial(&self) -> Result<(), String> {
-        match self.view_of_update() {
-            Some(view) if view.stage == "trial" && view.book.trial.is_some() => {
-                let recorded = self.on_disk().book.trial.clone();
-                match recorded {
-                    Some(trial) if self.shelf.began == Some(trial.release.clone()) => Err(format!(
-                        "an upper rung is used while {} is on trial",
-                        trial.release
-                    )),
-                    Some(_) | None => Ok(()),
-                }
-            }
-            Some(_) | None => Ok(()),
+        let (Some(view), Some(tried)) = (self.view_of_update(), &self.shelf.began) else {
+            return Ok(());
+        };
+        let containers = (self.daemon.as_ref())
+            .is_some_and(|daemon| !daemon.supervisor().view().containers.is_empty());
+        let runs = containers && self.shelf.enforced.as_ref() == Some(tried);
+        if runs && view.book.current.as_ref() != Some(tried) {
+            return Err(format!("an upper rung is used while {tried} is on trial"));
         }
+        Ok(())
     }
 
     /// Whether the update has come to an end, or waits for what is there.
