@@ -11,6 +11,7 @@ pub mod engine;
 pub mod exit;
 pub mod feed;
 pub mod image;
+pub mod medium;
 pub mod owner;
 pub mod paths;
 pub mod pidfd;

@@ -42,6 +42,48 @@ pub fn become_owner(paths: &Paths, keep: Keep) -> Result<(), String> {
         .map_err(|error| format!("cannot become the store's owner (user {uid}): {error}"))
 }
 
+/// Becomes the owner of the state, as [`become_owner`], and nothing besides: no capability, and none of
+/// that user's other groups, of which one lets it speak to the engine. Where root is the owner, it is
+/// root without its rights.
+///
+/// # Errors
+///
+/// A sentence for people. The process must not go on then.
+pub fn become_owner_alone(paths: &Paths) -> Result<(), String> {
+    let give_up = || -> io::Result<()> {
+        let none = CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::empty(),
+            inheritable: CapabilitySet::empty(),
+        };
+        Ok(set_capabilities(None, none)?)
+    };
+    let become_it = |owner: Option<(Uid, Gid)>| -> io::Result<()> {
+        if geteuid().is_root() {
+            set_keepcaps(false)?;
+            setgroups(&[])?;
+        }
+        if let Some((uid, gid)) = owner {
+            let user = User::from_uid(uid)?;
+            setgid(user.map_or(gid, |user| user.gid))?;
+            setuid(uid)?;
+        }
+        give_up()
+    };
+    let owner = if geteuid().is_root() {
+        owner(paths)?
+    } else {
+        None
+    };
+    become_it(owner).map_err(|error| {
+        let state = paths.state();
+        format!(
+            "cannot become nobody but the owner of {}: {error}",
+            state.display()
+        )
+    })
+}
+
 /// Refuses to be root where the state is another user's: what root writes there, that user could
 /// not replace.
 ///

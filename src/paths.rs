@@ -43,9 +43,9 @@ impl Paths {
         self.root.join("etc/monopod/keys.d")
     }
 
-    /// `proc/device-tree/compatible`: what a board with a device tree calls itself.
+    /// `sys/firmware/devicetree/base/compatible`, which is there for who sees of `/proc` only processes: what a board with a device tree calls itself.
     pub fn device_tree(&self) -> PathBuf {
-        self.root.join("proc/device-tree/compatible")
+        self.root.join("sys/firmware/devicetree/base/compatible")
     }
 
     /// `sys/class/dmi/id`: what a board with PC firmware calls itself.
@@ -81,6 +81,31 @@ impl Paths {
     /// `var/lib/monopod/snapshots`: copies of volumes, for a rollback. Root's.
     pub fn snapshots(&self) -> PathBuf {
         self.state().join("snapshots")
+    }
+
+    /// `etc/hostname`: what the node is called.
+    pub fn hostname(&self) -> PathBuf {
+        self.root.join("etc/hostname")
+    }
+
+    /// `dev`.
+    pub fn dev(&self) -> PathBuf {
+        self.root.join("dev")
+    }
+
+    /// `sys/class/leds`: the machine's LEDs.
+    pub fn leds(&self) -> PathBuf {
+        self.root.join("sys/class/leds")
+    }
+
+    /// `run/udev/data`: what udev knows of each device.
+    pub fn udev(&self) -> PathBuf {
+        self.root.join("run/udev/data")
+    }
+
+    /// `run/monopod-import`: a folder for each stick that is being read, to mount it on. Root's.
+    pub fn media(&self) -> PathBuf {
+        self.root.join("run/monopod-import")
     }
 
     /// `run/monopod`: what may be lost with a reboot.

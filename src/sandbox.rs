@@ -11,7 +11,7 @@ use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError,
+    RulesetCreated, RulesetCreatedAttr, RulesetError,
 };
 use nix::libc;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
@@ -134,7 +134,7 @@ pub fn keep_places<'a>(
         .set_compatibility(CompatLevel::BestEffort)
         .add_rules(read)
         .and_then(|rules| rules.add_rules(rule(write, all)))
-        .and_then(landlock::RulesetCreated::restrict_self)
+        .and_then(RulesetCreated::restrict_self)
         .map(|_| ())
         .map_err(|error| format!("the kernel takes no Landlock rules: {error}"))
 }

@@ -40,5 +40,5 @@ pub use manifest::{Hooks, Image, Kind, Manifest, Member, Version};
 pub use secret::{SecretError, SecretKey};
 pub use sign::{attach, resign};
 pub use since::{Since, since};
-pub use take::{TakeOptions, Taken, take};
+pub use take::{TakeOptions, Taken, take, take_file};
 pub use verify::{Opened, Verified, open, verify};

@@ -7,7 +7,8 @@
 //! leaves the whole blobs that came through, which nothing names yet and which the next try reuses.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
 
 use super::boards::Machine;
 use super::error::{BundleError, Place, Refusal};
@@ -17,6 +18,7 @@ use super::keys::{KeyId, Trust};
 use super::manifest::{Kind, Manifest, Member};
 use super::verify::{self, Opened};
 use super::workload;
+use crate::image::limits::BUFFER;
 use crate::image::{Digest, Imported, Intake, IntakeImage, IntakeLayer, Progress, Store};
 
 /// What a store takes.
@@ -69,6 +71,56 @@ pub fn take(
     options: &TakeOptions,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Taken, BundleError> {
+    // Not used, and still not allowed to be anything else.
+    let mut known = verify::skim;
+    take_by(reader, &mut known, store, trust, options, progress)
+}
+
+/// As [`take`], from a file: layers that the store has are passed over without being read, so that
+/// after an interruption only the rest is. Their bytes in the file are then neither used nor checked.
+pub fn take_file(
+    file: &File,
+    store: &Store,
+    trust: &Trust,
+    options: &TakeOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Taken, BundleError> {
+    let mut reader = BufReader::with_capacity(BUFFER, file);
+    take_by(&mut reader, &mut pass_over, store, trust, options, progress)
+}
+
+/// Goes to the end of a member, which has to be there.
+fn pass_over(
+    reader: &mut BufReader<&File>,
+    member: &Member,
+    place: Place,
+) -> Result<(), BundleError> {
+    let size = i64::try_from(member.size).map_err(|_| Refusal::Truncated(place))?;
+    reader.seek_relative(size).map_err(BundleError::Read)?;
+    let end = reader.stream_position().map_err(BundleError::Read)?;
+    let length = reader
+        .get_ref()
+        .metadata()
+        .map_err(BundleError::Read)?
+        .len();
+    if end <= length {
+        Ok(())
+    } else {
+        Err(Refusal::Truncated(place).into())
+    }
+}
+
+/// What is done with a layer that the store has.
+type Known<'k, R> = &'k mut dyn FnMut(&mut R, &Member, Place) -> Result<(), BundleError>;
+
+fn take_by<R: Read>(
+    reader: &mut R,
+    known: Known<'_, R>,
+    store: &Store,
+    trust: &Trust,
+    options: &TakeOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Taken, BundleError> {
     let opened = verify::open(reader, trust, Some(&options.machine))?;
     let sequence = opened.manifest.sequence;
     if let Some(&accepted) = options.accepted.get(&opened.key.to_string())
@@ -82,7 +134,7 @@ pub fn take(
         .into());
     }
     let mut intake = Intake::begin(store)?;
-    match members(reader, &mut intake, &opened, options, progress) {
+    match members(reader, known, &mut intake, &opened, options, progress) {
         Ok(contents) => Ok(Taken {
             key: opened.key,
             digest: opened.digest,
@@ -118,8 +170,9 @@ struct Contents {
     images: Vec<IntakeImage>,
 }
 
-fn members(
-    reader: &mut impl Read,
+fn members<R: Read>(
+    reader: &mut R,
+    known: Known<'_, R>,
     intake: &mut Intake<'_>,
     opened: &Opened,
     options: &TakeOptions,
@@ -182,8 +235,7 @@ fn members(
             reason: "no image of the release has it".to_owned(),
         })?;
         let size = if let Some(size) = intake.content_size(&diff_id) {
-            // Not used, and still not allowed to be anything else.
-            verify::skim(reader, member, place)?;
+            known(reader, member, place)?;
             size
         } else {
             let layer = IntakeLayer {

@@ -18,6 +18,7 @@ mod feed;
 mod images;
 mod import;
 mod logs;
+mod medium;
 mod password;
 mod patience;
 mod progress;
@@ -98,6 +99,9 @@ pub enum Verb {
     /// Copy volumes before an update and put them back if the daemon asks; runs as root
     #[command(hide = true)]
     Volumes(volumes::Volumes),
+    /// Read a stick; `monopod-import@.service` runs it as root
+    #[command(hide = true)]
+    ImportMedium(medium::Medium),
     /// Put the limits of node.toml on monopod.slice; runs as root
     #[command(hide = true)]
     Slice,
@@ -126,6 +130,7 @@ pub fn run(args: Args) -> Exit {
         Verb::Tidy(tidy) => tidy::run(&paths, &tidy),
         Verb::Rescue => rescue::run(&paths),
         Verb::Volumes(volumes) => volumes::run(&paths, &volumes),
+        Verb::ImportMedium(medium) => medium::run(&paths, &medium),
         Verb::Slice => slice::run(&paths),
     }
 }

@@ -59,6 +59,14 @@ impl Node {
     /// Takes one event at `now` and says what to do, in this order.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         self.orderly |= matches!(event, Event::Terminate(_));
+        let event = match event {
+            // The containers are gone on purpose; what the files say now counts when they come back.
+            Event::Reload { policy, .. } if self.update.is_emptied() => Event::Reload {
+                desired: Vec::new(),
+                policy,
+            },
+            event => event,
+        };
         self.update.take(now, &event);
         let event = match event {
             // What the files say is in force again when there are containers again.

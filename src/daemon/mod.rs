@@ -13,9 +13,11 @@ pub mod civil;
 mod clock;
 mod deeds;
 mod files;
+mod image;
 mod in_force;
 pub mod ledger;
 mod local;
+mod medium;
 mod pages;
 mod reload;
 mod rescue;
@@ -34,7 +36,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::core::api::{Action, Event, Parting, Report};
+use crate::core::api::{Action, Event, Parting, Report, ReportKind};
 use crate::core::health::Verdict;
 use crate::core::node::Node;
 use crate::core::supervisor::Config;
@@ -58,6 +60,7 @@ pub use status::{AnswerKind, ContainerStatus, EngineStatus, Status};
 use status::{UpdateStatus, plan_json};
 
 use deeds::Deeds;
+use medium::Medium;
 use start::Signals;
 
 /// How long nothing may have changed before the memory that only changes need is given back.
@@ -172,13 +175,15 @@ async fn begin(paths: &Paths) -> Result<Begun, Exit> {
         durable,
         events,
     );
-    let status = status_now(&node, &deeds);
+    let medium = Medium::default();
+    let status = status_now(&node, &deeds, &medium);
     let running = Running {
         paths: paths.clone(),
         node,
         socket,
         deeds,
         notifier,
+        medium,
         exit: None,
         published: status.lasting(),
         state: watch::Sender::new(Arc::new(status)),
@@ -199,6 +204,7 @@ enum Wake {
     SayAgain,
     OtherDaemon(bus::BusError),
     Quiet,
+    MediumOld,
 }
 
 /// A daemon at work.
@@ -209,6 +215,7 @@ struct Running {
     socket: PathBuf,
     deeds: Deeds,
     notifier: Notifier,
+    medium: Medium,
     state: watch::Sender<Arc<Status>>,
     /// The core has said that the daemon may end.
     exit: Option<Exit>,
@@ -225,11 +232,13 @@ struct Running {
 }
 
 /// The status with what only the daemon knows.
-fn status_now(node: &Node, deeds: &Deeds) -> Status {
+fn status_now(node: &Node, deeds: &Deeds, medium: &Medium) -> Status {
     let in_force = deeds.in_force();
     let mut status = Status::new(&in_force.workload, &node.view());
     status.release = Some(in_force.id().to_string());
     status.update = Some(UpdateStatus::new(&node.update()));
+    status.medium = medium.text().map(str::to_owned);
+    status.line = medium.line(&status.line);
     status
 }
 
@@ -264,9 +273,11 @@ impl Running {
                 () = tokio::time::sleep(SAY_AGAIN), if unsaid => Wake::SayAgain,
                 error = &mut bus => Wake::OtherDaemon(error),
                 () = clock::sleep_until(self.quiet) => Wake::Quiet,
+                () = clock::sleep_until(self.medium.deadline()) => Wake::MediumOld,
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
+                    self.step(Event::StoreDamaged(image::damage(&self.paths)));
                     self.step(Event::PreloadDone);
                     // It may have brought newer images under the names in use.
                     self.look_around();
@@ -292,6 +303,11 @@ impl Running {
                 Wake::Quiet => {
                     self.quiet = None;
                     pages::give_back();
+                    None
+                }
+                Wake::MediumOld => {
+                    self.medium.forget();
+                    self.say_medium();
                     None
                 }
                 Wake::OtherDaemon(error) => {
@@ -324,7 +340,7 @@ impl Running {
         self.publish();
         for action in actions {
             match action {
-                Action::Notify(notify) => self.notifier.tell(&notify),
+                Action::Notify(notify) => self.notifier.tell(&self.medium.over(notify)),
                 Action::Report(report) => self.report(report),
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
                 Action::Exit => self.exit = Some(Exit::Done),
@@ -368,7 +384,7 @@ impl Running {
 
     /// Makes the state known; wakes those who watch it only if something changed that matters to them.
     fn publish(&mut self) {
-        let status = status_now(&self.node, &self.deeds);
+        let status = status_now(&self.node, &self.deeds, &self.medium);
         let lasting = status.lasting();
         let changed = self.published != lasting;
         self.published = lasting;
@@ -382,10 +398,36 @@ impl Running {
         }
     }
 
+    /// Makes known what came of a stick, or that it is an old story.
+    fn say_medium(&mut self) {
+        if let Some(notify) = self.medium.again() {
+            self.notifier.tell(&notify);
+        }
+        self.publish();
+    }
+
     /// Answers a request. Some of them are events for the core.
     fn request(&mut self, request: Request) -> Option<Event> {
         match request {
-            Request::StoreChanged => Some(Event::StoreChanged),
+            Request::StoreChanged => {
+                self.step(Event::StoreDamaged(image::damage(&self.paths)));
+                Some(Event::StoreChanged)
+            }
+            Request::Medium(text) => {
+                self.medium.hear(text.clone(), clock::now());
+                self.say_medium();
+                self.report(Report {
+                    role: None,
+                    kind: ReportKind::Medium,
+                    text: format!("stick: {text}"),
+                });
+                None
+            }
+            Request::Heard => {
+                // What was brought since the last look had nobody to tell.
+                self.look_around();
+                None
+            }
             Request::Plan(reply) => {
                 let plan = self
                     .planned()

@@ -53,6 +53,7 @@ pub mod types;
 mod units;
 mod update;
 mod url;
+mod usb;
 mod volumes;
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use super::slice;
 use super::tree::{Item, Table};
 use super::types::{Escalation, Node, Ready};
 use super::update;
+use super::usb;
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "engine",
     "store",
     "escalation",
@@ -24,10 +25,12 @@ const TABLES: [&str; 7] = [
     "slice",
     "update",
     "trial",
+    "usb",
 ];
-const ESCALATION: [&str; 10] = [
+const ESCALATION: [&str; 11] = [
     "restarts",
     "recreates",
+    "rebuilds",
     "withholds",
     "backoff_base",
     "backoff_max",
@@ -63,6 +66,7 @@ pub fn read(cx: &mut Cx, table: &Table) -> Node {
             "store" => store(cx, &mut node, table),
             "escalation" => escalation(cx, &mut node, table),
             "slice" => node.slice = slice::read(cx, table),
+            "usb" => node.usb = usb::read(cx, table),
             "update" => node.update = update::read(cx, table),
             "trial" => node.trial = update::trial(cx, table),
             _ => systemd(cx, &mut node, table),
@@ -144,6 +148,7 @@ fn escalation(cx: &mut Cx, node: &mut Node, table: &Table) {
         let count = match name {
             "restarts" => Some((&mut escalation.restarts, 1000)),
             "recreates" => Some((&mut escalation.recreates, 1000)),
+            "rebuilds" => Some((&mut escalation.rebuilds, 1000)),
             "withholds" => Some((&mut escalation.withholds, 1000)),
             "engine_restarts" => Some((&mut escalation.engine_restarts, 1000)),
             "reboots_per_day" => {

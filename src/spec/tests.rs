@@ -1718,6 +1718,7 @@ fn node_files() {
         [escalation]
         restarts = 1
         recreates = 0
+        rebuilds = 2
         withholds = 2
         backoff_base = "500ms"
         backoff_max = "1m"
@@ -1735,6 +1736,12 @@ fn node_files() {
         tasks_max = 300
         io_weight = 50
         cpu_weight = 200
+        [usb]
+        any_label = true
+        unsigned = true
+        led = "green:usb"
+        hook = "/usr/local//bin/beep"
+        result = true
         [update]
         activation = "manual"
         window = "Sat 02:00"
@@ -1756,6 +1763,7 @@ fn node_files() {
         escalation: Escalation {
             restarts: 1,
             recreates: 0,
+            rebuilds: 2,
             withholds: 2,
             backoff_base: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
@@ -1773,6 +1781,13 @@ fn node_files() {
             tasks_max: Some(300),
             io_weight: Some(50),
             cpu_weight: Some(200),
+        },
+        usb: UsbPolicy {
+            any_label: true,
+            unsigned: true,
+            led: Some("green:usb".to_owned()),
+            hook: Some("/usr/local/bin/beep".into()),
+            result: true,
         },
         update: UpdatePolicy {
             activation: Activation::Manual,
@@ -1870,6 +1885,31 @@ fn bad_node_files() {
             "`reboot` must be true or false",
             "",
         ),
+        (
+            "[usb]\nlabel = true",
+            "unknown key `label` in [usb]",
+            "any_label",
+        ),
+        (
+            "[usb]\nresult = \"yes\"",
+            "`result` must be true or false",
+            "without quotes",
+        ),
+        (
+            "[usb]\nled = \"../../block\"",
+            "`../../block` is no LED",
+            "/sys/class/leds",
+        ),
+        ("[usb]\nled = \"..\"", "`..` is no LED", "/sys/class/leds"),
+        ("[usb]\nled = \"a b\"", "`a b` is no LED", "/sys/class/leds"),
+        ("[usb]\nled = \"\"", "`led` is empty", ""),
+        (
+            "[usb]\nhook = \"beep\"",
+            "`beep` is no absolute path",
+            "/usr/local/bin/beep",
+        ),
+        ("[usb]\nhook = \"/a/../b\"", "is no absolute path", ""),
+        ("[usb]\nhook = \"/\"", "is no absolute path", ""),
         ("[slice]\nmemory_max = \"1k\"", "too little", ""),
         (
             "[slice]\nmemory_max = \"1g\"\nmemory_high = \"2g\"",
@@ -2084,6 +2124,13 @@ fn the_example_of_a_node_file_has_the_defaults() {
     assert_eq!(found.store, default.store);
     assert_eq!(found.escalation, default.escalation);
     assert_eq!(found.ready, default.ready);
+    // The two without a default are shown by an example.
+    let switches = UsbPolicy {
+        led: None,
+        hook: None,
+        ..found.usb
+    };
+    assert_eq!(switches, default.usb);
     assert_eq!(found.trial, default.trial);
     assert_eq!(found.update.activation, default.update.activation);
     // As it is shipped, it sets nothing.

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 
 mod node;
 
-pub use node::{Activation, Escalation, Node, Ready, Slice, StorePolicy, Trial, UpdatePolicy};
+pub use node::{
+    Activation, Escalation, Node, Ready, Slice, StorePolicy, Trial, UpdatePolicy, UsbPolicy,
+};
 
 /// A container's name within the workload: the `app` of `[containers.app]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -90,6 +90,7 @@ trait Supervisor {
     fn restart(&self, name: &str) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
     fn store_changed(&self) -> zbus::Result<()>;
+    fn medium_result(&self, text: &str) -> zbus::Result<()>;
     fn offer_release(&self, id: &str, wish: &str, allow_downgrade: bool) -> zbus::Result<String>;
     fn activate_release(&self, id: &str, force: bool) -> zbus::Result<String>;
     fn roll_back(&self) -> zbus::Result<String>;
@@ -187,6 +188,15 @@ impl Client {
     /// [`ClientError::NoDaemon`] is no trouble for an importer: the next daemon looks by itself.
     pub async fn store_changed(&self) -> Result<(), ClientError> {
         Ok(self.proxy.store_changed().await?)
+    }
+
+    /// Tells the daemon what came of a stick, in one line.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::store_changed`].
+    pub async fn medium_result(&self, text: &str) -> Result<(), ClientError> {
+        Ok(self.proxy.medium_result(text).await?)
     }
 
     /// Asks something about releases. The answer is one sentence: what comes next.

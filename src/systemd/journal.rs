@@ -149,6 +149,17 @@ fn entry(kind: ReportKind) -> (Level, &'static str, &'static str) {
             "recreating",
             "78399016da6a4ecca918e3ec35df080d",
         ),
+        K::Rebuilding => (
+            Level::WARN,
+            "rebuilding",
+            "5c4c0c5557aa477e971a9e29ee4ad6ca",
+        ),
+        K::Rebuilt => (Level::INFO, "rebuilt", "bccbd5522998411893bec779df9facd1"),
+        K::StoreDamaged => (
+            Level::ERROR,
+            "store-damaged",
+            "0b98164308a643babaf87dae3460c5c8",
+        ),
         K::Removed => (Level::INFO, "removed", "362b6a91d946452f95e77a821b3044ca"),
         K::ImageMissing => (
             Level::ERROR,
@@ -235,6 +246,7 @@ fn entry(kind: ReportKind) -> (Level, &'static str, &'static str) {
         ),
         K::GivenUp => (Level::ERROR, "given-up", "489c43cb38f94523b5b2e2837a7d80af"),
         K::Stopping => (Level::INFO, "stopping", "7e19f76f3083432880a38fd6e9b6e0cc"),
+        K::Medium => (Level::INFO, "medium", "338b8ae48eab4a1ebb98dc76cfbcb235"),
     }
 }
 
@@ -270,6 +282,40 @@ pub fn rescue(what: Rescued, text: &str) {
         Rescued::Engine | Rescued::Reboot => warn!(MESSAGE_ID = id, "{text}"),
         Rescued::Volumes => info!(MESSAGE_ID = id, "{text}"),
         Rescued::Refused => error!(MESSAGE_ID = id, "{text}"),
+    }
+}
+
+/// What happens with a stick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stick {
+    /// It is being read.
+    Reading,
+    /// Something that it holds was taken.
+    Taken,
+    /// Something that it holds was refused, or could not be read.
+    Failed,
+    /// It can be removed.
+    Free,
+}
+
+impl Stick {
+    /// Its `MESSAGE_ID`, as [`message_id`].
+    pub fn message_id(self) -> &'static str {
+        match self {
+            Self::Reading => "0319e50fb063413aafc20bb882016d8e",
+            Self::Taken => "9447a8723ee8455c8490e6fd7777c483",
+            Self::Failed => "57497ec9dd054e718168b56e34d3f67f",
+            Self::Free => "17e341c63ea64da3935c5fc03a577c29",
+        }
+    }
+}
+
+/// Logs what happens with a stick.
+pub fn stick(what: Stick, text: &str) {
+    let id = what.message_id();
+    match what {
+        Stick::Reading | Stick::Taken | Stick::Free => info!(MESSAGE_ID = id, "{text}"),
+        Stick::Failed => error!(MESSAGE_ID = id, "{text}"),
     }
 }
 
@@ -354,7 +400,10 @@ mod tests {
             K::Unhealthy => K::Unknown,
             K::Unknown => K::Restarting,
             K::Restarting => K::Recreating,
-            K::Recreating => K::Removed,
+            K::Recreating => K::Rebuilding,
+            K::Rebuilding => K::Rebuilt,
+            K::Rebuilt => K::StoreDamaged,
+            K::StoreDamaged => K::Removed,
             K::Removed => K::ImageMissing,
             K::ImageMissing => K::EngineSilent,
             K::EngineSilent => K::EngineBack,
@@ -376,7 +425,8 @@ mod tests {
             K::Committed => K::RolledBack,
             K::RolledBack => K::GivenUp,
             K::GivenUp => K::Stopping,
-            K::Stopping => return None,
+            K::Stopping => K::Medium,
+            K::Medium => return None,
         })
     }
 
@@ -422,6 +472,8 @@ mod tests {
             Rescued::Refused,
         ];
         kinds.extend(rescued.map(Rescued::message_id));
+        let sticks = [Stick::Reading, Stick::Taken, Stick::Failed, Stick::Free];
+        kinds.extend(sticks.map(Stick::message_id));
         let mut ids: Vec<_> = catalog().iter().map(|(id, _)| *id).collect();
         kinds.sort_unstable();
         ids.sort_unstable();

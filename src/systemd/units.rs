@@ -47,7 +47,7 @@ fn systemd_takes_every_unit() {
         fs::write(&path, unit).unwrap();
         paths.push(path);
     }
-    assert_eq!(paths.len(), 8, "{paths:?}");
+    assert_eq!(paths.len(), 9, "{paths:?}");
     let drop_ins = dir.path().join("monopod.service.d");
     fs::create_dir(&drop_ins).unwrap();
     for name in [
@@ -105,11 +105,50 @@ fn the_sandbox_is_as_tight_as_it_was() {
             read(&units().join("monopod-appeared.service")),
             0.5,
         ),
+        (
+            "monopod-import@.service",
+            read(&units().join("monopod-import@.service")).replace("%i", "sda1"),
+            1.5,
+        ),
     ];
     for (name, unit, most) in table {
         let score = exposure(&unit);
         assert!(score <= most, "{name}: {score} is above {most}");
     }
+}
+
+/// What reads a stick has no way to the engine, the network, or another disk, and the rule starts it.
+#[test]
+fn what_reads_a_stick_reaches_nothing_else() {
+    let unit = read(&units().join("monopod-import@.service"));
+    for line in [
+        "User=monopod",
+        "SupplementaryGroups=disk",
+        "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SETGID",
+        "NoNewPrivileges=yes",
+        "PrivateMounts=yes",
+        "PrivateNetwork=yes",
+        "RestrictAddressFamilies=AF_UNIX",
+        "ProtectSystem=strict",
+        "DevicePolicy=closed",
+        "DeviceAllow=/dev/%i r",
+        "ReadWritePaths=-/var/lib/monopod/store -/var/lib/monopod/releases -/sys/devices",
+    ] {
+        assert!(unit.lines().any(|found| found == line), "{line}");
+    }
+    assert!(unit.contains("InaccessiblePaths=-/run/docker.sock "));
+    assert!(
+        !unit.contains("StateDirectory"),
+        "it would be given to this unit's user"
+    );
+    let rules = read(&units().join("udev/90-monopod-import.rules"));
+    let rule: Vec<_> = rules
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    assert_eq!(rule.len(), 1, "{rules}");
+    assert!(rule[0].contains(r#"TAG+="systemd", ENV{SYSTEMD_WANTS}+="monopod-import@%k.service""#));
+    assert!(rule[0].contains(r#"SUBSYSTEM=="block", SUBSYSTEMS=="usb""#));
 }
 
 /// `Also=` and what is not enabled by itself: an upgrade must not leave half of them behind.
@@ -173,6 +212,8 @@ fn users_and_folders_are_made() {
             ("etc/monopod", 0o750, 0, gid),
             ("etc/monopod/workload.d", 0o750, 0, gid),
             ("var/lib/monopod", 0o750, uid, gid),
+            ("var/lib/monopod/store", 0o750, uid, gid),
+            ("var/lib/monopod/releases", 0o750, uid, gid),
             ("var/lib/monopod/preload", 0o755, 0, 0),
         ];
         for (path, mode, uid, gid) in table {

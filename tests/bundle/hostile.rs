@@ -736,7 +736,7 @@ fn what_they_are_made_of_is_good() {
     node.write("board.bundle", boards);
     node.refused(&["bundle", "verify", "board.bundle"]);
     node.write(
-        "proc/device-tree/compatible",
+        "sys/firmware/devicetree/base/compatible",
         "raspberrypi,4-model-b\0brcm,bcm2711\0",
     );
     node.must(&["bundle", "verify", "board.bundle"]);

@@ -98,6 +98,11 @@ pub enum Blow {
     NamelessBoots,
     /// From now on probes run in the containers: without the engine nobody can ask.
     ProbesByEngine,
+    /// What the engine has of the image is damaged: these containers' processes end this soon (ms) after each
+    /// start, until it is fed again. What containers and other images hold of it is not.
+    ImageDamaged(bool, bool, u64),
+    /// For so long (s) the store has not the whole image.
+    StoreDamaged(u64),
     /// For so long (s) the engine neither does nor answers what would change a container; looks are answered.
     EngineHalfHangs(u64),
     /// The node loses power after so many further actions.
@@ -115,6 +120,9 @@ pub enum Cut {
     Daemon,
 }
 
+/// Whose files in an image are damaged, and how soon (ms) they end of it.
+type Damage = BTreeMap<Role, u64>;
+
 #[derive(Clone, Debug)]
 struct Container {
     id: String,
@@ -129,6 +137,8 @@ struct Container {
     state: SeenState,
     /// Not made by monopod: it must stay as it is.
     stranger: bool,
+    /// Made from an image of this ID, with these roles' files damaged.
+    image: (String, Damage),
     /// The container whose network it was made to share, and that one's process when it was started.
     joins: Option<(String, u32)>,
     /// Its last process.
@@ -179,6 +189,11 @@ pub struct Node {
     containers: Vec<Container>,
     next_id: u32,
     loops: BTreeMap<Role, (u64, u32)>,
+    /// What is damaged of the engine's images.
+    damage: BTreeMap<String, Damage>,
+    store_damaged_until: Duration,
+    /// The image of this role was found whole in the store.
+    verified: BTreeSet<Role>,
     sick: BTreeMap<Role, Duration>,
     unaskable: BTreeMap<Role, Duration>,
     probes_lost: BTreeMap<Role, u32>,
@@ -264,6 +279,8 @@ pub struct Node {
     pub reboots: Vec<Duration>,
     /// How often the engine's unit was restarted for us.
     pub engine_restarts: u32,
+    /// How often an image was removed and fed again.
+    pub rebuilds: u32,
     /// How often the daemon took an event.
     pub steps: u64,
 }
@@ -276,6 +293,7 @@ fn escalation() -> Escalation {
     Escalation {
         restarts: 3,
         recreates: 2,
+        rebuilds: 1,
         withholds: 2,
         stable: Duration::from_secs(300),
         engine_after: Duration::from_secs(60),
@@ -307,7 +325,11 @@ pub fn workload(variant: u8) -> Vec<Desired> {
             _ => format!("{role}-0"),
         },
         image: "example/image:1".to_owned(),
-        image_id: Some("sha256:1".to_owned()),
+        // Elsewhere one image serves both.
+        image_id: Some(match (variant, role.as_str()) {
+            (1, "app") => "sha256:2".to_owned(),
+            _ => "sha256:1".to_owned(),
+        }),
         healthcheck: health.clone(),
         grace: Duration::from_secs(5),
         depends_on,
@@ -345,6 +367,9 @@ impl Node {
             containers: Vec::new(),
             next_id: 1,
             loops: BTreeMap::new(),
+            damage: BTreeMap::new(),
+            store_damaged_until: Duration::ZERO,
+            verified: BTreeSet::new(),
             sick: BTreeMap::new(),
             unaskable: BTreeMap::new(),
             probes_lost: BTreeMap::new(),
@@ -405,6 +430,7 @@ impl Node {
             book_writes: 0,
             reboots: Vec::new(),
             engine_restarts: 0,
+            rebuilds: 0,
             steps: 0,
         };
         node.containers.push(Container {
@@ -420,6 +446,7 @@ impl Node {
                 address: None,
             }),
             stranger: true,
+            image: ("sha256:9".to_owned(), Damage::new()),
             joins: None,
             last_pid: None,
         });
@@ -458,6 +485,7 @@ impl Node {
                 started: Duration::ZERO,
                 state,
                 stranger: false,
+                image: ("sha256:1".to_owned(), Damage::new()),
                 joins: None,
                 last_pid: None,
             });
@@ -484,6 +512,7 @@ impl Node {
                 | Blow::EngineRestarts(_, span, _)
                 | Blow::NobodyHelps(span)
                 | Blow::ImageGone(span)
+                | Blow::StoreDamaged(span)
                 | Blow::DiskFull(span)
                 | Blow::Turn(Turn::DiskHangs(span)) => Duration::from_secs(*span),
                 _ => Duration::ZERO,
@@ -531,6 +560,10 @@ impl Node {
     /// Whatever was wrong with the engine and the containers is over.
     pub fn mend(&mut self) {
         self.loops.clear();
+        self.damage.clear();
+        for container in &mut self.containers {
+            container.image.1.clear();
+        }
         self.stuck = false;
         self.refusals = 0;
         self.confused = 0;
@@ -723,6 +756,7 @@ impl Node {
         self.known_absent.clear();
         self.watched.clear();
         self.calls.clear();
+        self.verified.clear();
         self.unhelped = false;
         if self.run.withholding || self.run == Volatile::default() {
             self.answered_failures = 0;
@@ -883,6 +917,14 @@ impl Node {
                     self.known_absent.insert(role, absent);
                 }
             }
+            Event::Done(op, result)
+                if !matches!(result, Err(Fault::NoAnswer(_)))
+                    && matches!(self.calls.get(op), Some(Call::Rebuild { .. })) =>
+            {
+                if let Some(Call::Rebuild { role }) = self.calls.get(op) {
+                    self.verified.remove(role);
+                }
+            }
             Event::Done(op, Err(Fault::NoAnswer(_))) => {
                 if let Some(Call::Create { role } | Call::Start { role, .. }) = self.calls.get(op) {
                     self.known_absent.remove(role);
@@ -903,11 +945,15 @@ impl Node {
                         "{role} is created although nobody knows that it is absent"
                     ));
                 }
+                if let Call::Rebuild { role } = &call
+                    && !self.verified.contains(role)
+                {
+                    return Err(format!("{role} is rebuilt, and nobody knows from what"));
+                }
                 self.calls.insert(op, call.clone());
-                let slow = if matches!(call, Call::Image { .. }) {
-                    10
-                } else {
-                    1
+                let slow = match call {
+                    Call::Image { .. } | Call::Verify { .. } | Call::Rebuild { .. } => 10,
+                    _ => 1,
                 };
                 let at = self.now + Duration::from_millis(self.latency * slow);
                 for minute in 1..=4 {
@@ -961,6 +1007,10 @@ impl Node {
                 if self.strikes() == 0 && !left_over {
                     self.answered_failures = 0;
                 }
+            }
+            Action::Preload => {
+                let at = self.now + Duration::from_secs(1);
+                self.at(at, Due::Deliver(self.generation, Event::PreloadDone));
             }
             Action::Rescue(rescue, _) => self.help(rescue)?,
             Action::Notify(Notify::Ready) => {
@@ -1167,6 +1217,7 @@ impl Node {
         match kind {
             ReportKind::Restarting
             | ReportKind::Recreating
+            | ReportKind::Rebuilding
             | ReportKind::EngineRefused
             | ReportKind::EngineSilent => {
                 self.answered_failures += 1;
@@ -1187,7 +1238,7 @@ impl Node {
                         view.withheld
                     ));
                 }
-                let limit = escalation().restarts + escalation().recreates;
+                let limit = escalation().restarts + escalation().recreates + escalation().rebuilds;
                 if self.answered_failures < limit && !view.engine_silent {
                     return Err(format!(
                         "the watchdog is withheld after {} failures",
@@ -1358,7 +1409,7 @@ impl Node {
             }
             Err(Fault::NoAnswer("timed out".to_owned()))
         } else {
-            let changes = !matches!(call, Call::Survey | Call::Look { .. });
+            let changes = !matches!(call, Call::Survey | Call::Look { .. } | Call::Verify { .. });
             if changes && !matches!(call, Call::Image { .. }) && self.now < self.half_hangs_until {
                 Err(Fault::NoAnswer("timed out".to_owned()))
             } else if !changes && self.confused > 0 {
@@ -1387,6 +1438,7 @@ impl Node {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn obey(&mut self, call: &Call) -> Result<Outcome, Fault> {
         match call {
             Call::Survey => Ok(Outcome::Seen(self.seen(None))),
@@ -1394,13 +1446,33 @@ impl Node {
             Call::Image { .. } if self.now < self.image_gone_until => Err(Fault::ImageMissing(
                 "neither the store nor the engine has it".to_owned(),
             )),
-            Call::Image { role } => {
-                let wanted = self.in_force();
-                let wanted = wanted.into_iter().find(|desired| desired.role == *role);
-                let id = wanted.and_then(|desired| desired.image_id);
-                Ok(Outcome::Image {
-                    id: id.unwrap_or_else(|| "sha256:1".to_owned()),
+            Call::Image { role } => Ok(Outcome::Image {
+                id: self.image_of(role),
+            }),
+            Call::Verify { .. }
+                if self.now < self.store_damaged_until.max(self.image_gone_until) =>
+            {
+                Err(Fault::ImageMissing("the store has it not".to_owned()))
+            }
+            Call::Verify { role } => {
+                self.verified.insert(role.clone());
+                Ok(Outcome::Whole {
+                    id: self.image_of(role),
                 })
+            }
+            Call::Rebuild { role } => {
+                let id = self.image_of(role);
+                if let Some(user) = self.containers.iter().find(|one| one.image.0 == id) {
+                    let text = format!("{} is rebuilt under {}", id, user.name);
+                    self.broken.get_or_insert(text);
+                }
+                // It is removed first; whether it comes again is another matter.
+                self.damage.remove(&id);
+                self.rebuilds += 1;
+                if self.now < self.image_gone_until {
+                    return Err(Fault::ImageMissing("the store has it not".to_owned()));
+                }
+                Ok(Outcome::Image { id })
             }
             Call::Create { role } => {
                 let name = format!("work-{role}");
@@ -1426,6 +1498,8 @@ impl Node {
                     },
                 };
                 let id = self.fresh_id();
+                let image = self.image_of(role);
+                let damage = self.damage.get(&image).cloned().unwrap_or_default();
                 self.known_absent.insert(role.clone(), false);
                 self.containers.push(Container {
                     id: id.clone(),
@@ -1437,6 +1511,7 @@ impl Node {
                     started: self.now,
                     state: SeenState::Created,
                     stranger: false,
+                    image: (image, damage),
                     joins,
                     last_pid: None,
                 });
@@ -1513,6 +1588,7 @@ impl Node {
         container.state = SeenState::Running(running.clone());
         container.started = self.now;
         let role = container.role.clone();
+        let damaged = container.image.1.get(&role).copied();
         let by_nature = if role.as_str() == "app" {
             self.shelf.written();
             self.shelf.exits(container.made_by.as_ref())
@@ -1520,6 +1596,7 @@ impl Node {
             None
         };
         let after = match self.loops.get_mut(&role) {
+            _ if damaged.is_some() => damaged.map(Duration::from_millis),
             Some((after, left)) if *left > 0 => {
                 *left -= 1;
                 Some(Duration::from_millis(*after))
@@ -1542,7 +1619,7 @@ impl Node {
                 role: container.role.clone(),
                 id: container.id.clone(),
                 hash: container.hash.clone(),
-                image_id: container.image_id.clone(),
+                image_id: container.image.0.clone(),
                 image_health: None,
                 state: match (&container.state, container.last_pid) {
                     (SeenState::Exited { .. }, Some(pid)) if self.now < self.blind_until => {
@@ -1552,6 +1629,15 @@ impl Node {
                 },
             })
             .collect()
+    }
+
+    /// The ID of the image that a role's next container is made from.
+    fn image_of(&self, role: &Role) -> String {
+        workload(self.variant)
+            .into_iter()
+            .find(|desired| desired.role == *role)
+            .and_then(|desired| desired.image_id)
+            .unwrap_or_default()
     }
 
     fn named(&self, id: &str, role: &Role) -> bool {
@@ -1573,6 +1659,7 @@ impl Node {
             })
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn fall(&mut self, blow: &Blow) -> Result<(), String> {
         let until = |span: u64| self.now + Duration::from_secs(span);
         let role = |which: usize| roles()[which % 2].clone();
@@ -1644,6 +1731,29 @@ impl Node {
                     Due::Deliver(self.generation, Event::StoreChanged),
                 );
             }
+            Blow::ImageDamaged(broker, app, after) => {
+                let of = |role: &Role| match role.as_str() {
+                    "broker" => broker,
+                    _ => app,
+                };
+                let damage: Damage = roles()
+                    .into_iter()
+                    .filter(of)
+                    .map(|role| (role, after))
+                    .collect();
+                for id in ["sha256:1", "sha256:2"] {
+                    self.damage.insert(id.to_owned(), damage.clone());
+                }
+                for container in &mut self.containers {
+                    container.image.1.clone_from(&damage);
+                }
+                for (which, role) in roles().iter().enumerate() {
+                    if let Some((id, pid)) = self.process_of(which).filter(|_| of(role)) {
+                        self.end(&id, pid, 1);
+                    }
+                }
+            }
+            Blow::StoreDamaged(span) => self.store_damaged_until = until(span),
             Blow::DiskFull(span) => self.disk_full_until = until(span),
             Blow::ClockBack(millis) => {
                 let real = self.now;
@@ -1702,6 +1812,9 @@ impl Node {
 
     /// What must hold after every event.
     fn check(&mut self) -> Result<(), String> {
+        if let Some(why) = self.broken.take() {
+            return Err(why);
+        }
         self.check_releases()?;
         self.check_that_something_is_done()?;
         for role in roles() {

@@ -4,8 +4,14 @@
 //! never touch this machine's own systemd, engine or network.
 
 mod boot;
+#[allow(dead_code, reason = "the archives' own tests use the rest")]
+#[path = "../archives/build.rs"]
+mod build;
 mod bus;
 mod client;
+#[allow(dead_code, reason = "the bundles' own tests use the rest")]
+#[path = "../bundle/forge.rs"]
+mod forge;
 mod image;
 mod install;
 mod journal;
@@ -16,5 +22,6 @@ mod node;
 mod reload;
 mod removal;
 mod rescue;
+mod stick;
 mod stopping;
 mod upgrade;

@@ -98,12 +98,15 @@ pub fn restore(
     for (volume, data) in request.volumes.iter().zip(folders) {
         let copy = snapshots.of(&request.release).join(volume.name.as_str());
         let fail = |text: String| format!("the volume {} is not put back: {text}", volume.name);
-        let size = sign.while_at(|| measure(&copy, u64::MAX)).map_err(|_| {
-            fail(format!(
-                "there is no whole copy of it for release {}",
-                request.release
-            ))
-        })?;
+        if !copy.is_dir() {
+            let release = &request.release;
+            return Err(fail(format!(
+                "there is no copy of it for release {release}"
+            )));
+        }
+        let size = sign
+            .while_at(|| measure(&copy, u64::MAX))
+            .map_err(|text| fail(format!("its copy is of no use: {text}")))?;
         match data {
             Some(data) => work.push((volume, data, copy, size)),
             // It was not there, or empty, and the engine will make it so.

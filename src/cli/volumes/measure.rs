@@ -43,7 +43,8 @@ pub fn measure(root: &Path, limit: u64) -> Result<Measure, String> {
             let path = entry.path();
             let metadata = entry.metadata().map_err(|error| fail(&path, error))?;
             let kind = metadata.file_type();
-            if metadata.dev() != device {
+            // An overlay gives files a device number of their own, folders its one.
+            if kind.is_dir() && metadata.dev() != device {
                 return Err(format!("{} is another file system", path.display()));
             }
             if kind.is_block_device() || kind.is_char_device() {

@@ -151,6 +151,7 @@ impl Update {
             | Event::Reload { policy: None, .. }
             | Event::ReloadRefused(_)
             | Event::Rescued(..)
+            | Event::StoreDamaged(_)
             | Event::Restart(_) => {}
         }
     }
@@ -187,6 +188,11 @@ impl Update {
     /// The containers whose apps have said that this is no moment for an update.
     pub(crate) fn locks(&self) -> &BTreeSet<Role> {
         &self.locks
+    }
+
+    /// There are to be no containers at the moment.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.stage.is_emptied()
     }
 
     /// A container that has ended says nothing any more.

@@ -174,6 +174,22 @@ impl Stage {
         }
     }
 
+    /// The containers go, or are gone, so that nobody writes to their volumes.
+    pub fn is_emptied(&self) -> bool {
+        match self {
+            Self::Emptying { .. } | Self::Snapshotting { .. } => true,
+            Self::Recording { emptied, .. } => *emptied,
+            Self::Back(back) => back.is_emptied(),
+            Self::Idle
+            | Self::Staging { .. }
+            | Self::Delayed { .. }
+            | Self::Waiting { .. }
+            | Self::Hooking { .. }
+            | Self::Trial(_)
+            | Self::Ending => false,
+        }
+    }
+
     pub fn deadline(&self, rules: &Rules, facts: &Facts) -> Option<Time> {
         match self {
             Self::Idle | Self::Ending => None,

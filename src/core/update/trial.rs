@@ -61,6 +61,8 @@ pub(super) struct Back {
     /// The release that has failed.
     pub failed: ReleaseId,
     why: String,
+    /// The containers go, or are gone.
+    emptied: bool,
     step: Step,
 }
 
@@ -96,6 +98,7 @@ impl Back {
         Self {
             failed: trial.release.clone(),
             why: trial.reverting.clone().unwrap_or_default(),
+            emptied: true,
             step: Step::Emptying { by: now + EMPTY },
         }
     }
@@ -106,11 +109,16 @@ impl Back {
         Self {
             failed,
             why: why.to_owned(),
+            emptied: true,
             step: Step::Loading {
                 candidates,
                 state: Load::Due,
             },
         }
+    }
+
+    pub fn is_emptied(&self) -> bool {
+        self.emptied
     }
 
     pub fn deadline(&self) -> Option<Time> {
@@ -212,6 +220,7 @@ impl Update {
         self.stage = Stage::Back(Back {
             failed,
             why: why.to_owned(),
+            emptied: false,
             step: Step::Recording {
                 by: self.now + RECORD,
                 volumes,
@@ -231,6 +240,7 @@ impl Update {
             Step::Recording { by, volumes } if dry || *by <= now => {
                 if *volumes {
                     self.orders.push(Order::Empty);
+                    back.emptied = true;
                     Step::Emptying { by: now + EMPTY }
                 } else {
                     Step::Loading {

@@ -22,10 +22,28 @@ pub struct Node {
     pub ready: Ready,
     /// `[slice]`.
     pub slice: Slice,
+    /// `[usb]`.
+    pub usb: UsbPolicy,
     /// `[update]`.
     pub update: UpdatePolicy,
     /// `[trial]`.
     pub trial: Trial,
+}
+
+/// `[usb]` of `node.toml`: which sticks are read, and who is told of it. As it is without the table, only what
+/// is labelled for monopod, and only what is signed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsbPolicy {
+    /// Read every stick, not only those labelled `MONOPOD*`.
+    pub any_label: bool,
+    /// Take image archives, which nobody has signed, besides bundles.
+    pub unsigned: bool,
+    /// The LED that shows what became of a stick: a name in `/sys/class/leds`.
+    pub led: Option<String>,
+    /// A program that is run after a stick was read, absolute.
+    pub hook: Option<PathBuf>,
+    /// Whether a file with the result may be written to the stick.
+    pub result: bool,
 }
 
 /// `[update]` of `node.toml`: when a staged release is activated.
@@ -112,8 +130,10 @@ impl Default for StorePolicy {
 pub struct Escalation {
     /// Restarts of a container in a row before it is recreated. 5.
     pub restarts: u32,
-    /// Recreations in a row before the watchdog is withheld. 3.
+    /// Recreations in a row before its image is rebuilt. 3.
     pub recreates: u32,
+    /// Rebuilds of its image from the store in a row before the watchdog is withheld. 1.
+    pub rebuilds: u32,
     /// Times that the watchdog is withheld, reboots included, before the safe state. 3.
     pub withholds: u32,
     /// Second attempt's delay; it doubles from there. 1 s. The first attempt has none.
@@ -144,6 +164,7 @@ impl Default for Escalation {
         Self {
             restarts: 5,
             recreates: 3,
+            rebuilds: 1,
             withholds: 3,
             backoff_base: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),

@@ -18,8 +18,12 @@ use super::guard::{Refusal, caller, only_root};
 use super::{PATH, ReleaseAsk, Reply, Request, RequestError, releases};
 use crate::core::api::Report;
 use crate::daemon::{EngineStatus, Status};
+use crate::probe::tame;
 use crate::spec::types::Role;
 use crate::systemd::journal;
+
+/// Most characters of what is said of a stick.
+const MEDIUM_LINE: usize = 200;
 
 /// What a property change is signalled by: the property's name and its value.
 pub(super) type Property<'a> = (&'static str, Variant<'a>);
@@ -114,6 +118,21 @@ impl Supervisor {
     ) -> Result<(), Refusal> {
         only_root(connection, &header).await?;
         match self.requests.send(Request::StoreChanged).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(ending().into()),
+        }
+    }
+
+    /// Says what came of a stick, in one line.
+    async fn medium_result(
+        &self,
+        text: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Refusal> {
+        only_root(connection, &header).await?;
+        let line = tame(text, MEDIUM_LINE);
+        match self.requests.send(Request::Medium(line)).await {
             Ok(()) => Ok(()),
             Err(_) => Err(ending().into()),
         }

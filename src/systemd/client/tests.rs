@@ -55,6 +55,9 @@ impl Daemon {
         let (noted, asked) = mpsc::unbounded_channel();
         spawn_local(async move {
             while let Some(request) = taken.recv().await {
+                if matches!(request, Request::Heard) {
+                    continue;
+                }
                 let _ = noted.send(format!("{request:?}").chars().take(18).collect());
                 match request {
                     Request::Plan(reply) => drop(reply.send(Ok("{\"plan\":1}".to_owned()))),
@@ -67,7 +70,7 @@ impl Daemon {
                         let text = "workload.toml:3:1: no\n  hint: yes".to_owned();
                         drop(reply.send(Err(RequestError::Invalid(text))));
                     }
-                    Request::StoreChanged => {}
+                    Request::StoreChanged | Request::Medium(_) | Request::Heard => {}
                     Request::Release(ReleaseAsk::RollBack, reply) => {
                         let text = "there is no release before".to_owned();
                         drop(reply.send(Err(RequestError::Refused(text))));
@@ -158,6 +161,7 @@ fn questions_and_answers() {
             ))
         );
         client.store_changed().await.unwrap();
+        client.medium_result("well\u{1b}[2J\nPRIO").await.unwrap();
         for beginning in [
             "Plan(",
             "Restart(None",
@@ -165,6 +169,8 @@ fn questions_and_answers() {
             "Restart(Some(\"apq\"",
             "Reload(",
             "StoreChanged",
+            // A stick's words bring no control characters along.
+            "Medium(\"well",
         ] {
             let asked = daemon.asked.recv().await.unwrap();
             assert!(asked.starts_with(beginning), "{asked}");

@@ -49,7 +49,7 @@ fn there_and_back(bench: &Bench) {
     let error = bench
         .ask(Deed::Restore, &ASKED)
         .expect_err("it is forgotten");
-    assert!(error.contains("no whole copy"), "{error}");
+    assert!(error.contains("there is no copy of it"), "{error}");
     assert_eq!(told(&data), before);
 }
 
@@ -117,6 +117,33 @@ fn two_file_systems_will_do() {
             mount_new(&["mkfs.ext4", "-q"], 64, place).expect("every kernel has it");
         }
         there_and_back(&Bench::on(folder, &one.join("state"), &other.join("data")));
+    });
+}
+
+/// A node whose root is an overlay: its files bear another device number than its folders.
+#[test]
+fn an_overlay_will_do() {
+    in_own_mounts(|| {
+        let folder = TempDir::new().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        for name in ["lower", "overlay"] {
+            fs::create_dir(at(name)).expect("a folder");
+        }
+        mount_new(&["tmpfs"], 64, &at("disk")).expect("every kernel has it");
+        for name in ["disk/upper", "disk/work"] {
+            fs::create_dir(at(name)).expect("a folder");
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            at("lower").display(),
+            at("disk/upper").display(),
+            at("disk/work").display()
+        );
+        let (kind, flags) = (Some("overlay"), nix::mount::MsFlags::empty());
+        nix::mount::mount(kind, &at("overlay"), kind, flags, Some(options.as_str()))
+            .expect("Docker needs it too");
+        let (state, data) = (at("overlay/state"), at("overlay/data"));
+        there_and_back(&Bench::on(folder, &state, &data));
     });
 }
 
