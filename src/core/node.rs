@@ -210,3 +210,106 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::api::{Outcome, Seen, SeenState};
+    use crate::core::update::{ReleaseId, TrialRecord};
+    use crate::spec::types::{Activation, Escalation, Healthcheck, Ready, Role, Trial};
+
+    fn app() -> Role {
+        Role::new("app")
+    }
+
+    fn desired() -> Vec<Desired> {
+        vec![Desired {
+            role: app(),
+            hash: "app-1".to_owned(),
+            image: "example/app:1".to_owned(),
+            image_id: None,
+            healthcheck: Healthcheck::Off,
+            grace: Duration::from_secs(10),
+            depends_on: BTreeMap::new(),
+            network_of: None,
+        }]
+    }
+
+    /// A node with this ledger that has just seen its one container, which has ended.
+    fn node(book: Book, volatile: Volatile) -> Node {
+        let config = Config {
+            escalation: Escalation::default(),
+            ready: Ready::Healthy,
+            watchdog: None,
+            seed: 1,
+            boot: "this".to_owned(),
+        };
+        let rules = Rules {
+            trial: Trial::default(),
+            activation: Activation::Automatic,
+        };
+        let durable = Durable {
+            book: book.clone(),
+            ..Durable::default()
+        };
+        let now = Time::default();
+        let mut node = Node::new(config, rules, desired(), durable, book, volatile, now);
+        let actions = node.step(now, Event::PreloadDone);
+        let survey = actions.iter().find_map(|action| match action {
+            Action::Engine(op, _) => Some(*op),
+            _ => None,
+        });
+        let seen = vec![Seen {
+            role: app(),
+            id: "id-app".to_owned(),
+            hash: "app-1".to_owned(),
+            image_id: "sha256:1".to_owned(),
+            image_health: None,
+            state: SeenState::Exited { code: 0 },
+        }];
+        let op = survey.expect("it looks first");
+        node.step(now, Event::Done(op, Ok(Outcome::Seen(seen))));
+        node
+    }
+
+    fn id(number: u8) -> ReleaseId {
+        ReleaseId::new(&format!("{number:012x}")).expect("an id")
+    }
+
+    #[test]
+    fn an_app_that_ended_while_no_daemon_looked_is_busy_no_more() {
+        let book = Book {
+            current: Some(id(1)),
+            ..Book::default()
+        };
+        let volatile = Volatile {
+            locks: BTreeSet::from([app()]),
+            ..Volatile::default()
+        };
+        assert_eq!(node(book, volatile).update.locks(), &BTreeSet::new());
+    }
+
+    #[test]
+    fn a_reload_brings_no_container_while_volumes_are_put_back() {
+        let book = Book {
+            current: Some(id(1)),
+            trial: Some(TrialRecord {
+                release: id(2),
+                deaths: 1,
+                snapshot: true,
+                reverting: Some("it failed".to_owned()),
+            }),
+            ..Book::default()
+        };
+        let mut node = node(book, Volatile::default());
+        let reload = Event::Reload {
+            desired: desired(),
+            policy: None,
+        };
+        node.step(Time::default(), reload);
+        assert!(node.view().containers.is_empty());
+    }
+}

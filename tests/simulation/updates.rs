@@ -116,6 +116,18 @@ fn ways() -> Vec<Way> {
         ),
         way("never well", 0, &[0], [(BEGIN, bring(sick(1)))]),
         way(
+            "the node dies again and again in the trial",
+            0,
+            &[0],
+            [
+                (BEGIN, bring(sick(1))),
+                (30_000, Blow::PowerCut),
+                (60_000, Blow::PowerCut),
+                (60_000, Blow::PowerCut),
+                (60_000, Blow::PowerCut),
+            ],
+        ),
+        way(
             "never well, with volumes",
             0,
             &[0],

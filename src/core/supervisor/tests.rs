@@ -814,3 +814,28 @@ fn asked_to_reboot(story: &Story) -> bool {
     let asked = |action: &Action| matches!(action, Action::Rescue(Rescue::Reboot, _));
     story.told.iter().any(asked)
 }
+
+#[test]
+fn what_could_not_be_removed_is_not_the_next_releases_failure() {
+    let left = || seen("old", "old-1", SeenState::Exited { code: 0 });
+    let mut story = Story::new(vec![]);
+    for _ in 0..100 {
+        if story.supervisor.exhausted().is_some() {
+            break;
+        }
+        story.now = story.now + Duration::from_secs(400);
+        story.event(Event::Tick);
+        for (op, call) in std::mem::take(&mut story.calls) {
+            let result = match call {
+                Call::Remove { .. } => Err(Fault::Refused("device busy".to_owned())),
+                _ => Ok(Outcome::Seen(vec![left()])),
+            };
+            story.event(Event::Done(op, result));
+        }
+    }
+    assert!(story.supervisor.exhausted().is_some());
+    story
+        .supervisor
+        .switch(story.now, vec![desired("app", &[])], true);
+    assert_eq!(story.supervisor.exhausted(), None);
+}
