@@ -59,14 +59,6 @@ impl Node {
     /// Takes one event at `now` and says what to do, in this order.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         self.orderly |= matches!(event, Event::Terminate(_));
-        let event = match event {
-            // The containers are gone on purpose; what the files say now counts when they come back.
-            Event::Reload { policy, .. } if self.update.is_emptied() => Event::Reload {
-                desired: Vec::new(),
-                policy,
-            },
-            event => event,
-        };
         self.update.take(now, &event);
         let event = match event {
             // What the files say is in force again when there are containers again.
@@ -140,7 +132,8 @@ impl Node {
                 match order {
                     Order::Empty => {
                         self.emptied = true;
-                        actions.extend(self.supervisor.switch(now, Vec::new(), false));
+                        // Bounded by the update itself: no rung is climbed for what is to go.
+                        actions.extend(self.supervisor.switch(now, Vec::new(), true));
                     }
                     Order::Switch {
                         release,

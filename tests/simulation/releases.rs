@@ -692,7 +692,7 @@ impl Node {
             }
             Action::Load(id) => {
                 let result = if self.now < self.shelf.loading_until || !self.shelf.is_whole(&id) {
-                    Err("its folder cannot be read".to_owned())
+                    Err(NotNow::Never("its folder cannot be read".to_owned()))
                 } else {
                     let desired = self.shelf.desired(&id, self.variant);
                     let kept = (self.variant, desired.clone());

@@ -147,6 +147,7 @@ impl Story {
                 }
                 Action::Load(release) => {
                     let result = self.loads.clone().map(|()| Vec::new());
+                    let result = result.map_err(NotNow::Never);
                     events.push(Event::Loaded(release, result));
                 }
                 Action::Report(report) => self.told.push(report.kind),
