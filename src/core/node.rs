@@ -18,8 +18,6 @@ pub struct Node {
     recorded: Volatile,
     /// The daemon was told to end.
     orderly: bool,
-    /// No container is to be there for the moment: volumes are copied, or put back.
-    emptied: bool,
     /// The line that systemd was told last, and the supervisor's part of it.
     line: (String, String),
 }
@@ -51,7 +49,6 @@ impl Node {
             update,
             recorded: volatile,
             orderly: false,
-            emptied,
             line: (String::new(), String::new()),
         }
     }
@@ -68,14 +65,6 @@ impl Node {
             event => event,
         };
         self.update.take(now, &event);
-        let event = match event {
-            // What the files say is in force again when there are containers again.
-            Event::Reload { policy, .. } if self.emptied => Event::Reload {
-                desired: Vec::new(),
-                policy,
-            },
-            event => event,
-        };
         let actions = self.supervisor.step(now, event);
         self.settle(now, actions)
     }
@@ -139,7 +128,6 @@ impl Node {
             for order in orders {
                 match order {
                     Order::Empty => {
-                        self.emptied = true;
                         actions.extend(self.supervisor.switch(now, Vec::new(), false));
                     }
                     Order::Switch {
@@ -147,7 +135,6 @@ impl Node {
                         desired,
                         on_trial,
                     } => {
-                        self.emptied = false;
                         // Before any call that follows from it.
                         actions.push(Action::Enforce(release));
                         actions.extend(self.supervisor.switch(now, desired, on_trial));
