@@ -18,7 +18,7 @@ pub struct Node {
     recorded: Volatile,
     /// The daemon was told to end.
     orderly: bool,
-    /// No container is to be there for the moment: volumes are copied, or put back.
+    /// The containers go, or are gone, on purpose.
     emptied: bool,
     /// The line that systemd was told last, and the supervisor's part of it.
     line: (String, String),
@@ -43,7 +43,8 @@ impl Node {
         let update = Update::new(rules, durable.book, book, volatile.locks.clone(), now);
         let mut supervisor =
             Supervisor::new(config, desired, durable.budgets, volatile.clone(), now);
-        if on_trial {
+        // Nor is a rung climbed for what is to go.
+        if on_trial || emptied {
             supervisor.trial_begun();
         }
         Self {
@@ -61,7 +62,7 @@ impl Node {
         self.orderly |= matches!(event, Event::Terminate(_));
         self.update.take(now, &event);
         let event = match event {
-            // What the files say is in force again when there are containers again.
+            // What the files say is in force when there are containers again.
             Event::Reload { policy, .. } if self.emptied => Event::Reload {
                 desired: Vec::new(),
                 policy,

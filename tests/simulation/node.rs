@@ -129,7 +129,6 @@ struct Container {
     name: String,
     role: Role,
     hash: String,
-    image_id: String,
     /// The release that it was made of, if it was in this story.
     made_by: Option<ReleaseId>,
     /// When it was last started.
@@ -438,7 +437,6 @@ impl Node {
             name: "stranger".to_owned(),
             role: Role::new("app"),
             hash: "app-0".to_owned(),
-            image_id: "sha256:1".to_owned(),
             made_by: None,
             started: Duration::ZERO,
             state: SeenState::Running(Running {
@@ -480,7 +478,6 @@ impl Node {
                 name,
                 role,
                 hash,
-                image_id: "sha256:1".to_owned(),
                 made_by: None,
                 started: Duration::ZERO,
                 state,
@@ -602,7 +599,7 @@ impl Node {
                 !container.stranger
                     && container.role == desired.role
                     && container.hash == desired.hash
-                    && Some(&container.image_id) == desired.image_id.as_ref()
+                    && Some(&container.image.0) == desired.image_id.as_ref()
                     && matches!(container.state, SeenState::Running(_))
             });
             if mine.is_none() {
@@ -1506,7 +1503,6 @@ impl Node {
                     name,
                     role: role.clone(),
                     hash: desired.hash.clone(),
-                    image_id: desired.image_id.clone().unwrap_or_default(),
                     made_by: self.shelf.enforced.clone(),
                     started: self.now,
                     state: SeenState::Created,
@@ -1633,7 +1629,7 @@ impl Node {
 
     /// The ID of the image that a role's next container is made from.
     fn image_of(&self, role: &Role) -> String {
-        workload(self.variant)
+        self.in_force()
             .into_iter()
             .find(|desired| desired.role == *role)
             .and_then(|desired| desired.image_id)

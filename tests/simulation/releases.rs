@@ -228,7 +228,7 @@ impl Shelf {
         for one in &mut desired {
             let app = one.role.as_str() == "app";
             match change {
-                Change::Image if app => one.image_id = Some(format!("sha256:{}", number + 1)),
+                Change::Image if app => one.image_id = Some(format!("sha256:{}", number + 10)),
                 Change::Spec | Change::Alone | Change::Joined if app => {
                     one.hash = format!("{}-r{number}", one.hash);
                 }

@@ -168,13 +168,13 @@ fn ways() -> Vec<Way> {
             )],
         ),
         way(
-            "well by turns",
+            "well for a moment, again and again",
             0,
             &[0],
             [(
                 BEGIN,
                 bring(Make {
-                    nature: Nature::Flaps(30),
+                    nature: Nature::Exits(20_000),
                     ..good(1)
                 }),
             )],
