@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::core::api::Fault;
 use crate::engine::{self, Engine, Fed, ImageSource};
-use crate::image::{Store, StoreError, StoredImage, write_load_stream};
+use crate::image::{Store, StoreError, StoredImage, verify_image, write_load_stream};
 use crate::spec::types::StorePolicy;
 
 /// Bytes of one piece of the stream, and pieces that may wait for the engine.
@@ -57,11 +57,61 @@ pub async fn feed(
         .map_err(refused)?
         .ok_or_else(|| Fault::ImageMissing(format!("the store has no image {reference}")))?;
     let source = Stored::new(store.path(), stored.clone());
-    let fed = engine::feed(engine, &source, reference, on_progress).await?;
+    let fed = match engine::feed(engine, &source, reference, on_progress).await {
+        Ok(fed) => fed,
+        Err(fault @ (Fault::Refused(_) | Fault::ImageMissing(_))) => {
+            // What was found damaged on the way is as good as not there.
+            let damage = damage(store, reference).map_err(refused)?;
+            return Err(damage.map_or(fault, Fault::ImageMissing));
+        }
+        Err(fault) => return Err(fault),
+    };
     if !policy.keep && stored.layers_present {
         store.drop_layers(&stored).map_err(refused)?;
     }
     Ok(fed)
+}
+
+/// Makes sure that the store has the whole image of this name: every byte is read, and must be right.
+///
+/// # Errors
+///
+/// [`Fault::ImageMissing`] if it has not, or no longer; [`Fault::Refused`] if it cannot be read.
+pub fn verify(store: &Store, reference: &str, mut on_progress: impl FnMut()) -> Result<(), Fault> {
+    let stored = store
+        .resolve(reference)
+        .map_err(refused)?
+        .ok_or_else(|| Fault::ImageMissing(format!("the store has no image {reference}")))?;
+    if let Some(line) = store.damage(&stored) {
+        return Err(Fault::ImageMissing(line));
+    }
+    if !stored.layers_present {
+        return Err(Fault::ImageMissing(format!(
+            "the store does not have the layers of {reference}"
+        )));
+    }
+    let mut progress = |_: crate::image::Progress<'_>| on_progress();
+    match verify_image(store, &stored, &mut progress) {
+        Ok(()) => Ok(()),
+        Err(error @ (StoreError::LayerDamaged { .. } | StoreError::LayerMissing { .. })) => {
+            Err(Fault::ImageMissing(error.to_string()))
+        }
+        Err(error) => Err(refused(error)),
+    }
+}
+
+/// What is damaged of the store's image of this name.
+fn damage(store: &Store, reference: &str) -> Result<Option<String>, StoreError> {
+    let stored = store.resolve(reference)?;
+    Ok(stored.and_then(|stored| store.damage(&stored)))
+}
+
+/// In one line for people, what is damaged in the store and what mends it.
+pub fn mended_by_hand(damage: &str, preload: &Path) -> String {
+    format!(
+        "{damage}: import it again: monopod import ARCHIVE, or put the archive into {}, or plug in its stick",
+        preload.display()
+    )
 }
 
 // By value, because that is how map_err hands it over.

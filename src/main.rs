@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use monopod::cli::{self, Args};
+#[cfg(target_env = "musl")]
+use monopod_unwind as _;
 
 fn main() -> ExitCode {
     cli::run(Args::parse()).into()

@@ -196,7 +196,7 @@ fn gather(
             [] => host_architectures(),
             named => named.to_vec(),
         },
-        layers: Layers::Zstd(limits::ZSTD_LEVEL),
+        layers: Layers::Zstd,
         ..ImportOptions::default()
     };
     for archive in archives {

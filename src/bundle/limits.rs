@@ -39,5 +39,3 @@ pub const SEQUENCE: u64 = (1 << 53) - 1;
 pub const KEY_FILE: u64 = 64 << 10;
 /// Most files with keys in one folder.
 pub const KEY_FILES: usize = 256;
-/// zstd's level for layers: they are packed once, on a desk, and read by many small nodes.
-pub const ZSTD_LEVEL: i32 = 12;

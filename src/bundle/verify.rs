@@ -10,6 +10,7 @@ use super::frame;
 use super::images::{self, Budgets};
 use super::keys::{KeyId, Trust};
 use super::manifest::{Kind, Manifest, Member};
+use super::workload;
 use crate::image::limits::BUFFER;
 use crate::image::{Digest, Hasher, LayerFault, Progress, layer_content};
 
@@ -88,9 +89,11 @@ pub fn verify(
             Kind::Manifest | Kind::Config => {
                 documents.insert(member.digest, document(&mut reader, member, place)?);
             }
-            Kind::Workload | Kind::Hook => {
-                document(&mut reader, member, place)?;
+            Kind::Workload => {
+                let bytes = document(&mut reader, member, place)?;
+                workload::name(&bytes).map_err(Refusal::Workload)?;
             }
+            Kind::Hook => drop(document(&mut reader, member, place)?),
             Kind::Layer => skim(&mut reader, member, place)?,
         }
         done += member.size;

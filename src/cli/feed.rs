@@ -8,9 +8,9 @@ use clap::Args;
 
 use super::{block_on, complain};
 use crate::core::api::Fault;
-use crate::engine::{self, Docker};
+use crate::engine::{self, Docker, Fed};
 use crate::exit::Exit;
-use crate::feed::{Line, feed};
+use crate::feed::{Line, feed, verify};
 use crate::image::Store;
 use crate::owner::{self, Keep};
 use crate::paths::Paths;
@@ -29,6 +29,9 @@ pub struct Feed {
     /// The image's ID, where its name may stand for another one
     #[arg(long)]
     id: Option<String>,
+    /// Only read it, every byte, and see whether it is whole
+    #[arg(long)]
+    verify: bool,
 }
 
 /// Feeds, and prints a [`Line`] whenever something moved and at the end.
@@ -54,7 +57,15 @@ pub fn run(paths: &Paths, arguments: &Feed) -> Exit {
                         }
                     };
                     let (reference, id) = (&arguments.reference, arguments.id.as_deref());
-                    match feed(&store, &node.store, &engine, reference, id, moved).await {
+                    let fed = if arguments.verify {
+                        verify(&store, id.unwrap_or(reference), moved).map(|()| Fed {
+                            sent: 0,
+                            skipped: 0,
+                        })
+                    } else {
+                        feed(&store, &node.store, &engine, reference, id, moved).await
+                    };
+                    match fed {
                         Ok(fed) => Line::Done {
                             sent: fed.sent,
                             skipped: fed.skipped,

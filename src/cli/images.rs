@@ -23,7 +23,8 @@ Examples:
   monopod images --json
   monopod images prune         remove what no release, container or workload file uses
 
-Pinned is what a release on this node needs, what the workload file names and what a container was made from.
+Pinned is what a release on this node needs, what the workload file names, and what a container was
+made from.
 Exit codes: 0 done, 1 failed, 3 node.toml is invalid.";
 
 const PRUNE_EXAMPLES: &str = "\
@@ -367,7 +368,7 @@ async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
 async fn in_engine(engine: &Docker, reference: &str, id: Option<&str>) -> Result<bool, Fault> {
     match engine.image(reference).await? {
         Some(image) if Some(image.id.as_str()) == id => {
-            engine.remove_image(reference).await.map(|()| true)
+            engine.remove_image(reference, false).await.map(|()| true)
         }
         Some(_) | None => Ok(false),
     }

@@ -31,12 +31,13 @@ Examples:
   monopod import app.tar --as example/app:2   for an archive with one image and no full name
   docker save example/gateway:1 | monopod import -
 
-What a bundle brings waits in the store while the running release goes on. When it is tried is for [update]
-in node.toml to say; monopod release stage FILE keeps it waiting until monopod release activate. Without a
-daemon it lies ready: the next one finds it.
-Exit codes: 0 done, 1 failed, 2 wrong usage or no name, 3 node.toml is invalid, 4 refused (an archive or a
-bundle that does not hold, a downgrade): the store is as it was, 5 in the store, but the engine cannot be
-reached (the daemon feeds it later), or no daemon takes the release that is older than the last.";
+What a bundle brings waits in the store while the running release goes on. When it is tried is for
+[update] in node.toml to say; monopod release stage FILE keeps it waiting until monopod release
+activate. Without a daemon it lies ready: the next one finds it.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or no name, 3 node.toml is invalid, 4 refused (what does
+not hold, a downgrade): the store is as it was, 5 in the store, but the engine cannot be reached (the
+daemon feeds it later), or there is no daemon to allow a downgrade.";
 
 /// How long an import of the preload folder may go without reading or writing anything.
 const PRELOAD_IDLE: Duration = Duration::from_secs(600);

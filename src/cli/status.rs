@@ -163,6 +163,12 @@ fn lines(status: &Status, now: u64, colour: bool) -> Vec<String> {
             "files: refused, those before them are in force: {why}"
         ));
     }
+    screen.extend(
+        status
+            .store_damaged
+            .iter()
+            .map(|line| format!("store: {line}")),
+    );
     if status.engine == EngineStatus::Silent {
         screen.push("engine: does not answer; nothing is concluded from that".to_owned());
     }
@@ -219,6 +225,7 @@ fn ladder(status: &Status) -> String {
         "foot" => "at its foot, nothing to heal",
         "restart" => "restarting containers",
         "recreate" => "recreating containers",
+        "rebuild" => "rebuilding a container's image from the store",
         "engine-restart" => "restarting the engine",
         "reboot" => "the node is about to be rebooted",
         "withhold" => "the watchdog is withheld, systemd will restart monopod",

@@ -3,7 +3,7 @@
 //!
 //! Only images of the releases that go are touched: what was imported for a release to come stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
@@ -11,12 +11,13 @@ use super::feed::{engine, node};
 use super::{block_on, complain};
 use crate::core::api::Fault;
 use crate::core::update::ReleaseId;
+use crate::daemon::peek;
 use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::image::{Store, StoreError};
 use crate::owner::{self, Keep};
 use crate::paths::Paths;
-use crate::release::Releases;
+use crate::release::{Origin, Release, Releases};
 
 /// Arguments of `monopod tidy`.
 #[derive(Debug, Args)]
@@ -30,7 +31,7 @@ fn id(text: &str) -> Result<ReleaseId, String> {
     ReleaseId::try_from(text.to_owned())
 }
 
-/// Removes every other release. What cannot be removed is told, and the rest goes all the same.
+/// Removes every other release, but none that the ledger has not heard of yet. What cannot be removed is told, and the rest goes all the same.
 pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
     if let Err(text) = owner::become_owner(paths, Keep::Nothing) {
         complain(text);
@@ -47,6 +48,13 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
             return Exit::Failed;
         }
     };
+    let sequences = match peek(paths) {
+        Ok(durable) => durable.unwrap_or_default().book.sequences,
+        Err(text) => {
+            complain(text);
+            return Exit::Failed;
+        }
+    };
     let mut exit = Exit::Done;
     let mut fail = |text: String| {
         complain(text);
@@ -55,6 +63,10 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
     let (mut needed, mut unneeded) = (BTreeSet::new(), BTreeSet::new());
     for release in found {
         let (id, images) = match release {
+            Ok(release) if is_news(&release, &sequences) => {
+                needed.extend(release.images.into_values().flatten());
+                continue;
+            }
             Ok(release) => (
                 release.id,
                 release.images.into_values().flatten().collect::<Vec<_>>(),
@@ -82,6 +94,16 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
     exit
 }
 
+/// A release is being brought, and the daemon will be told of it in a moment.
+fn is_news(release: &Release, accepted: &BTreeMap<String, u64>) -> bool {
+    match &release.origin {
+        Origin::Bundle { key, sequence, .. } => {
+            accepted.get(key).is_none_or(|accepted| sequence > accepted)
+        }
+        Origin::Local => false,
+    }
+}
+
 fn from_store(paths: &Paths, images: &[String]) -> Result<(), StoreError> {
     if !paths.store().exists() {
         return Ok(());
@@ -105,7 +127,7 @@ fn from_engine(paths: &Paths, images: &[String]) -> Result<(), String> {
     block_on(async {
         for id in images {
             // One that the engine refuses to remove is somebody else's, too.
-            if let Err(Fault::NoAnswer(text)) = engine.remove_image(id).await {
+            if let Err(Fault::NoAnswer(text)) = engine.remove_image(id, false).await {
                 result = Err(format!(
                     "image {id} stays in the engine, which does not answer: {text}"
                 ));

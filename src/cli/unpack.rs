@@ -205,7 +205,7 @@ impl Door<'_> {
             let text = format!("refused {}: it is no bundle", name.display());
             return Err((Exit::Refused, text));
         }
-        let bar = Bar::new();
+        let mut bar = Bar::new();
         let imported = import(self.store, source, &self.options, &mut |progress| {
             bar.show(progress);
         });
@@ -238,7 +238,7 @@ impl Door<'_> {
             accepted: self.accepted.clone(),
             bind: false,
         };
-        let bar = Bar::new();
+        let mut bar = Bar::new();
         let taken = take(reader, self.store, trust, &options, &mut |progress| {
             bar.show(progress);
         });

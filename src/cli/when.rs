@@ -33,7 +33,7 @@ pub fn lasted(text: &str, now: u64) -> String {
 }
 
 /// A number of seconds in the unit that suits it, rounded down.
-fn span(seconds: u64) -> String {
+pub fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..7200 => format!("{} min", seconds / 60),

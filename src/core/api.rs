@@ -95,6 +95,18 @@ pub enum Call {
         /// Whose.
         role: Role,
     },
+    /// Make sure that the store has the whole image, each byte of it read and right, and that no container
+    /// of anybody else's is made from it. Changes nothing.
+    Verify {
+        /// Whose.
+        role: Role,
+    },
+    /// Remove the image from the engine, with those of its layers that are no other image's, and feed it
+    /// again from the store. No container of this node's is made from it.
+    Rebuild {
+        /// Whose.
+        role: Role,
+    },
     /// Make the container, with its network, volumes and files. Never replaces one.
     Create {
         /// Whose.
@@ -126,7 +138,12 @@ pub enum Call {
 pub enum Outcome {
     /// Of Survey and Look: what is there.
     Seen(Vec<Seen>),
-    /// Of Image: the engine has it, under this ID.
+    /// Of Verify: the store has it, under this ID.
+    Whole {
+        /// Image ID.
+        id: String,
+    },
+    /// Of Image and Rebuild: the engine has it, under this ID.
     Image {
         /// Image ID.
         id: String,
@@ -155,7 +172,7 @@ pub enum Fault {
     NotFound(String),
     /// Of Create: the name is taken. By ours (then a look tells) or by a stranger's.
     Conflict(String),
-    /// Of Image: neither the store nor the engine has it.
+    /// Of Image: neither the store nor the engine has it. Of Verify: the store has it not, or not whole.
     ImageMissing(String),
     /// The engine answered, and the answer is no.
     Refused(String),
@@ -227,6 +244,8 @@ pub enum Event {
     StoreChanged,
     /// The preload folder has been gone through.
     PreloadDone,
+    /// What is damaged in the store now, a line for each image; none if all is well again.
+    StoreDamaged(Vec<String>),
     /// New files are valid and should run. In one event, so that nothing is settled in between: the old
     /// containers by the new policy, or the new ones by the old.
     Reload {
@@ -352,6 +371,8 @@ pub enum Action {
     },
     /// Write this part of the durable ledger, then report [`Event::Persisted`]. Writes keep their order.
     Persist(Entry),
+    /// Go through the preload folder, then report [`Event::PreloadDone`].
+    Preload,
     /// Write the volatile ledger; its loss is harmless.
     Record(Volatile),
     /// Ask for this, and report [`Event::Rescued`] within 30 s. The sentence says why.
@@ -428,6 +449,12 @@ pub enum ReportKind {
     Restarting,
     /// A container will be removed and made again.
     Recreating,
+    /// A container's image will be removed from the engine and fed again from the store.
+    Rebuilding,
+    /// A container's image was removed from the engine and fed again from the store.
+    Rebuilt,
+    /// An image of the store is not what it was when it came.
+    StoreDamaged,
     /// A container that the workload no longer names was removed.
     Removed,
     /// An image is in neither the store nor the engine.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            ┌──────────────── Look ────────────────┐
-//!  Unseen ───┤                                       │
+//!  Unseen ───┤    Verify, Rebuild (the image)        │
 //!    ^       ├─> Absent ─Image─Create─> Created ─┐   │
 //!    │       │     ^                             │Start
 //!    │       │     └──────Remove─────┐           v   │
@@ -12,7 +12,7 @@
 //!       failed: nobody knows
 //! ```
 //!
-//! A [`Machine`] never climbs the ladder by itself: the supervisor sets its course.
+//! Which call is next is [`crate::core::next`]'s to say. A [`Machine`] never climbs the ladder by itself: the supervisor sets its course.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -73,7 +73,7 @@ pub(crate) struct Alive {
 
 impl Alive {
     /// How often it has to be looked at, if neither a pidfd nor its health question tells enough.
-    fn looked_after(&self) -> Option<Duration> {
+    pub fn looked_after(&self) -> Option<Duration> {
         match (self.watch, self.tracker.verdict()) {
             (Watch::Polled, _) => Some(POLL),
             (Watch::Pidfd, Verdict::Unknown) => Some(DOUBT),
@@ -110,6 +110,8 @@ pub(crate) enum Why {
     Leader,
     /// The files say something else now.
     Outdated,
+    /// The image that it is made from is rebuilt for another container's sake.
+    Shared,
 }
 
 /// Where a container is being brought.
@@ -121,12 +123,36 @@ pub(crate) enum Course {
     Restart(Why),
     /// Through removal and creation.
     Recreate(Why),
+    /// Through removal, a rebuild of its image, and creation. The ladder's only. Nothing is removed before
+    /// the store is known to have the image whole ([`Image::Stored`]).
+    Rebuild,
+}
+
+impl Image {
+    /// Nobody has it just now.
+    pub fn missing(now: Time) -> Self {
+        let again = now + IMAGE_AGAIN;
+        Self::Missing { again }
+    }
+}
+
+impl Course {
+    /// Whether it is the ladder's answer to a failure, and nobody else's wish.
+    pub fn is_the_ladders(self) -> bool {
+        match self {
+            Self::Restart(why) | Self::Recreate(why) => why == Why::Sick,
+            Self::Rebuild => true,
+            Self::Keep => false,
+        }
+    }
 }
 
 /// Whether the engine has the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Image {
     Unchecked,
+    /// The store has it whole, under this ID; what the engine has counts for nothing.
+    Stored(String),
     Ready(String),
     /// Nobody has it. It is asked for again at this time, because nothing tells for certain that it has come.
     Missing {
@@ -139,6 +165,8 @@ pub(crate) enum Image {
 pub(crate) enum Kind {
     Look,
     Image,
+    Verify,
+    Rebuild,
     Create,
     Start,
     Stop,
@@ -154,38 +182,24 @@ pub(crate) struct Pending {
     pub expires: Time,
 }
 
-/// What a machine must know of the others to choose its next call.
-#[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an answer to a question of its own"
-)]
-pub(crate) struct World {
-    pub now: Time,
-    /// The daemon ends and takes the containers with it.
-    pub stopping: bool,
-    /// Containers that must go first are still there.
-    pub blocked: bool,
-    /// What it depends on is as it should be.
-    pub dependencies: bool,
-    /// The container whose network it shares runs (true if there is none).
-    pub leader: bool,
-    /// No other running container depends on it.
-    pub unneeded: bool,
-}
-
 /// How often a container without a pidfd is looked at.
 const POLL: Duration = Duration::from_secs(2);
 
 /// How often a container is looked at that nobody can ask: the engine may be why, and nothing else tells.
 const DOUBT: Duration = Duration::from_secs(10);
 
+/// How long after an image was missing it is looked for again, if nobody says before that it has come.
+const IMAGE_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long a call that reports its progress may be without any.
+pub(crate) const MOVES: Duration = Duration::from_secs(180);
+
 /// How long a call may take before the core gives it up. The engine's own deadlines are shorter; this is the net below.
 pub(crate) fn patience(call: &Call) -> Duration {
     match call {
         Call::Survey | Call::Look { .. } => Duration::from_secs(40),
         // From one sign of progress to the next.
-        Call::Image { .. } => Duration::from_secs(180),
+        Call::Image { .. } | Call::Verify { .. } | Call::Rebuild { .. } => MOVES,
         Call::Create { .. } | Call::Start { .. } | Call::Remove { .. } => Duration::from_secs(90),
         Call::Stop { grace, .. } => *grace + Duration::from_secs(40),
     }
@@ -284,6 +298,8 @@ impl Machine {
         self.since = now;
         // A course is fulfilled when the old thing is gone, whoever tells so.
         match (&self.phase, self.course) {
+            // That it is gone is only the half of it.
+            (Phase::Absent, Course::Rebuild) => {}
             (Phase::Absent, _)
             | (Phase::Dead { .. } | Phase::Exited { .. }, Course::Restart(_)) => {
                 self.course = Course::Keep;
@@ -306,6 +322,13 @@ impl Machine {
                         .is_some_and(|id| *id != found.image_id)
             }
             (Want::Gone, _) | (_, None) => false,
+        }
+    }
+
+    /// What the ladder has set out to do is not needed any more.
+    pub fn spare(&mut self) {
+        if self.course.is_the_ladders() {
+            self.course = Course::Keep;
         }
     }
 
@@ -339,111 +362,6 @@ impl Machine {
         }
     }
 
-    /// The call to make now, if any.
-    pub fn next(&self, world: &World) -> Option<Call> {
-        if self.pending.is_some() {
-            return None;
-        }
-        let held = world.now < self.record.hold;
-        match &self.phase {
-            Phase::Unseen | Phase::Dead { .. } => (world.now >= self.look_at).then(|| self.look()),
-            Phase::Running(alive) => self.next_running(alive, world, held),
-            Phase::Absent => {
-                let desired = self.desired()?;
-                if world.stopping || world.blocked || held {
-                    return None;
-                }
-                match &self.image {
-                    Image::Ready(_) if world.leader => Some(Call::Create {
-                        role: desired.role.clone(),
-                    }),
-                    Image::Ready(_) => None,
-                    Image::Unchecked | Image::Missing { .. } => self.ask_for_image(world),
-                }
-            }
-            Phase::Created(found) | Phase::Exited { found, .. } => {
-                self.next_at_rest(found, world, held)
-            }
-        }
-    }
-
-    fn next_running(&self, alive: &Alive, world: &World, held: bool) -> Option<Call> {
-        let stop = || {
-            let grace = self
-                .desired()
-                .map_or(Duration::from_secs(10), |desired| desired.grace);
-            Some(Call::Stop {
-                id: alive.found.id.clone(),
-                grace,
-            })
-        };
-        let poll =
-            (alive.looked_after().is_some() && world.now >= self.look_at).then(|| self.look());
-        if held {
-            return poll;
-        }
-        if world.stopping {
-            return if world.unneeded { stop() } else { poll };
-        }
-        if self.want == Want::Gone {
-            return stop();
-        }
-        match (self.must_recreate(), &self.image) {
-            // The new image is there before anything that runs is touched.
-            (true, Image::Ready(_)) => stop(),
-            (true, Image::Unchecked | Image::Missing { .. }) => self.ask_for_image(world).or(poll),
-            (false, _) if matches!(self.course, Course::Restart(_)) => stop(),
-            (false, _) => poll,
-        }
-    }
-
-    fn next_at_rest(&self, found: &Found, world: &World, held: bool) -> Option<Call> {
-        if held {
-            return None;
-        }
-        let remove = || {
-            Some(Call::Remove {
-                id: found.id.clone(),
-            })
-        };
-        if self.want == Want::Gone {
-            return remove();
-        }
-        if world.stopping || world.blocked {
-            return None;
-        }
-        match (self.must_recreate(), &self.image) {
-            (true, Image::Unchecked) => self.ask_for_image(world),
-            (true, Image::Ready(_)) => remove(),
-            // An old container is better than none.
-            (true, Image::Missing { .. }) | (false, _) => (world.dependencies && world.leader)
-                .then(|| Call::Start {
-                    role: self.role.clone(),
-                    id: found.id.clone(),
-                }),
-        }
-    }
-
-    fn ask_for_image(&self, world: &World) -> Option<Call> {
-        let due = match self.image {
-            Image::Missing { again } => world.now >= again,
-            Image::Unchecked | Image::Ready(_) => true,
-        };
-        due.then(|| Call::Image {
-            role: self.role.clone(),
-        })
-    }
-
-    fn must_recreate(&self) -> bool {
-        self.outdated() || matches!(self.course, Course::Recreate(_))
-    }
-
-    fn look(&self) -> Call {
-        Call::Look {
-            role: self.role.clone(),
-        }
-    }
-
     /// The next look at a running container, if it needs looks.
     pub fn poll_later(&mut self, now: Time) {
         if let Some(span) = self.alive().and_then(Alive::looked_after) {
@@ -463,7 +381,7 @@ impl Machine {
         let look = (look && self.pending.is_none()).then_some(self.look_at);
         let image = match self.image {
             Image::Missing { again } if self.pending.is_none() => Some(again),
-            Image::Missing { .. } | Image::Unchecked | Image::Ready(_) => None,
+            Image::Missing { .. } | Image::Unchecked | Image::Stored(_) | Image::Ready(_) => None,
         };
         let ask = self.alive().and_then(|alive| alive.tracker.deadline());
         [pending, held, look, image, ask]

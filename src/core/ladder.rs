@@ -1,10 +1,10 @@
 //! The escalation ladder: how far a failure has been answered, and what comes next.
 //!
 //! ```text
-//!  restart ──> recreate ──┐
-//!  (backoff)   (backoff)  ├──> withhold the watchdog ──> reboot the node ──> safe state
-//!  restart the engine ────┘    (budget in the ledger)    (if allowed;        (stay up, keep asking)
-//!  (while it is silent and needed)                        budget in the ledger)
+//!  restart ──> recreate ──> rebuild ──┐
+//!  (backoff)   (backoff)    the image ├──> withhold the watchdog ──> reboot the node ──> safe state
+//!  restart the engine ────────────────┘    (budget in the ledger)    (if allowed;        (stay up, keep asking)
+//!  (while it is silent and needed)                                    budget in the ledger)
 //! ```
 //!
 //! A rung is in [`Rung`] only if it works. Health that lasts for `stable` brings everything back to the foot.
@@ -24,6 +24,8 @@ pub enum Rung {
     Restart,
     /// Removing a container and making it again.
     Recreate,
+    /// Removing a container with its image, and feeding the image again from the store.
+    Rebuild,
     /// Restarting the engine's unit.
     EngineRestart,
     /// The watchdog is not fed; systemd acts.
@@ -41,6 +43,7 @@ impl Rung {
             Self::Foot => "foot",
             Self::Restart => "restart",
             Self::Recreate => "recreate",
+            Self::Rebuild => "rebuild",
             Self::EngineRestart => "engine-restart",
             Self::Withhold => "withhold",
             Self::Reboot => "reboot",
@@ -56,16 +59,22 @@ pub(crate) enum Answered {
     Restart(u32, u32),
     /// Recreate it: attempt so many of so many.
     Recreate(u32, u32),
+    /// Rebuild its image, if the store has it whole: attempt so many of so many.
+    Rebuild(u32, u32),
     /// Its own rungs are used up. It is still tried, in turn, at the longest delay.
     Spent,
 }
 
 /// The answer to a container's `strikes`-th failure since it was stable.
 pub(crate) fn answer(strikes: u32, policy: &Escalation) -> Answered {
-    if strikes <= policy.restarts {
+    let recreation = strikes.saturating_sub(policy.restarts);
+    let rebuild = recreation.saturating_sub(policy.recreates);
+    if recreation == 0 {
         Answered::Restart(strikes, policy.restarts)
-    } else if strikes - policy.restarts <= policy.recreates {
-        Answered::Recreate(strikes - policy.restarts, policy.recreates)
+    } else if rebuild == 0 {
+        Answered::Recreate(recreation, policy.recreates)
+    } else if rebuild <= policy.rebuilds {
+        Answered::Rebuild(rebuild, policy.rebuilds)
     } else {
         Answered::Spent
     }
@@ -95,7 +104,7 @@ pub(crate) enum Ladder {
 
 #[cfg(test)]
 mod tests {
-    use super::Answered::{Recreate, Restart, Spent};
+    use super::Answered::{Rebuild, Recreate, Restart, Spent};
     use super::*;
 
     #[test]
@@ -103,12 +112,21 @@ mod tests {
         let policy = Escalation {
             restarts: 2,
             recreates: 1,
+            rebuilds: 2,
             ..Escalation::default()
         };
-        let rungs: Vec<Answered> = (1..=5).map(|strikes| answer(strikes, &policy)).collect();
+        let rungs: Vec<Answered> = (1..=7).map(|strikes| answer(strikes, &policy)).collect();
         assert_eq!(
             rungs,
-            [Restart(1, 2), Restart(2, 2), Recreate(1, 1), Spent, Spent]
+            [
+                Restart(1, 2),
+                Restart(2, 2),
+                Recreate(1, 1),
+                Rebuild(1, 2),
+                Rebuild(2, 2),
+                Spent,
+                Spent
+            ]
         );
     }
 
@@ -117,8 +135,14 @@ mod tests {
         let policy = Escalation {
             restarts: 0,
             recreates: 0,
+            rebuilds: 0,
             ..Escalation::default()
         };
         assert_eq!(answer(1, &policy), Answered::Spent);
+        let policy = Escalation {
+            recreates: 0,
+            ..Escalation::default()
+        };
+        assert_eq!(answer(policy.restarts + 1, &policy), Rebuild(1, 1));
     }
 }

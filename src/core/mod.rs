@@ -8,6 +8,7 @@ mod container;
 pub mod health;
 pub mod ladder;
 pub mod ledger;
+mod next;
 pub mod node;
 pub mod reboots;
 mod sight;

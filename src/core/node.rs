@@ -7,7 +7,7 @@ use crate::core::api::{Action, Desired, Event, Notify};
 use crate::core::ledger::{Durable, Volatile};
 use crate::core::supervisor::{Config, Step, Supervisor, View};
 use crate::core::time::Time;
-use crate::core::update::{Ask, Facts, Order, Refused, Rules, Update, UpdateView};
+use crate::core::update::{Ask, Book, Facts, Order, Refused, Rules, Update, UpdateView};
 
 /// A node.
 #[derive(Clone, Debug)]
@@ -18,28 +18,29 @@ pub struct Node {
     recorded: Volatile,
     /// The daemon was told to end.
     orderly: bool,
+    /// No container is to be there for the moment: volumes are copied, or put back.
+    emptied: bool,
     /// The line that systemd was told last, and the supervisor's part of it.
     line: (String, String),
 }
 
 impl Node {
-    /// Begins with what the ledgers remember: `durable` after [`crate::core::update::Book::at_start`],
-    /// `desired` being what its running release says; nothing while volumes are to be put back.
+    /// Begins with what the ledgers remember; `book` is what the durable one is to say after
+    /// [`Book::at_start`], whether that could be written or not, and `desired` what its running release
+    /// says.
     pub fn new(
         config: Config,
         rules: Rules,
         desired: Vec<Desired>,
         durable: Durable,
+        book: Book,
         volatile: Volatile,
         now: Time,
     ) -> Self {
-        let on_trial = (durable.book.trial.as_ref()).is_some_and(|trial| trial.reverting.is_none());
-        let desired = if durable.book.trial.is_some() && !on_trial {
-            Vec::new()
-        } else {
-            desired
-        };
-        let update = Update::new(rules, durable.book, volatile.locks.clone(), now);
+        let on_trial = (book.trial.as_ref()).is_some_and(|trial| trial.reverting.is_none());
+        let emptied = book.trial.is_some() && !on_trial;
+        let desired = if emptied { Vec::new() } else { desired };
+        let update = Update::new(rules, durable.book, book, volatile.locks.clone(), now);
         let mut supervisor =
             Supervisor::new(config, desired, durable.budgets, volatile.clone(), now);
         if on_trial {
@@ -50,6 +51,7 @@ impl Node {
             update,
             recorded: volatile,
             orderly: false,
+            emptied,
             line: (String::new(), String::new()),
         }
     }
@@ -66,6 +68,14 @@ impl Node {
             event => event,
         };
         self.update.take(now, &event);
+        let event = match event {
+            // What the files say is in force again when there are containers again.
+            Event::Reload { policy, .. } if self.emptied => Event::Reload {
+                desired: Vec::new(),
+                policy,
+            },
+            event => event,
+        };
         let actions = self.supervisor.step(now, event);
         self.settle(now, actions)
     }
@@ -99,6 +109,11 @@ impl Node {
         self.update.view()
     }
 
+    /// The containers' half of the core, to be looked at.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
     /// What a reload with this would do. Changes nothing.
     pub fn plan(&self, desired: &[Desired]) -> Vec<Step> {
         self.supervisor.plan(desired)
@@ -113,6 +128,7 @@ impl Node {
     }
 
     fn settle(&mut self, now: Time, mut actions: Vec<Action>) -> Vec<Action> {
+        self.update.unlock(|role| self.supervisor.is_down(role));
         loop {
             self.update.settle(now, &self.facts());
             actions.extend(self.update.actions());
@@ -123,6 +139,7 @@ impl Node {
             for order in orders {
                 match order {
                     Order::Empty => {
+                        self.emptied = true;
                         actions.extend(self.supervisor.switch(now, Vec::new(), false));
                     }
                     Order::Switch {
@@ -130,6 +147,7 @@ impl Node {
                         desired,
                         on_trial,
                     } => {
+                        self.emptied = false;
                         // Before any call that follows from it.
                         actions.push(Action::Enforce(release));
                         actions.extend(self.supervisor.switch(now, desired, on_trial));

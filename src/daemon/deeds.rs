@@ -8,20 +8,17 @@ use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::warn;
 
 use super::in_force::InForce;
-use super::{files, ledger, rescue, staging};
+use super::{files, image, ledger, rescue};
 use crate::core::api::{Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState};
 use crate::core::ledger::{Durable, Entry};
 use crate::core::update::ReleaseId;
 use crate::engine::{Docker, Engine, Identity};
-use crate::feed;
-use crate::image::Store;
 use crate::paths::Paths;
 use crate::pidfd;
 use crate::probe::notify::AppSocket;
@@ -80,7 +77,7 @@ impl Shared {
         }
     }
 
-    fn node(&self) -> String {
+    pub fn node(&self) -> String {
         self.paths.root().display().to_string()
     }
 
@@ -88,7 +85,7 @@ impl Shared {
         Rc::clone(&self.in_force.borrow())
     }
 
-    fn container(&self, role: &Role) -> Result<Container, Fault> {
+    pub fn container(&self, role: &Role) -> Result<Container, Fault> {
         self.in_force()
             .workload
             .containers
@@ -300,6 +297,7 @@ impl Deeds {
                     shared.tell(Event::Rescued(what, result));
                 });
             }
+            Action::Preload => self.preload(),
             action => self.start_for_update(action),
         }
     }
@@ -349,7 +347,13 @@ async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
             .containers(&shared.node(), Some(role.as_str()))
             .await
             .map(Outcome::Seen),
-        Call::Image { role } => image(shared, op, &role)
+        Call::Image { role } => image::image(shared, op, &role)
+            .await
+            .map(|id| Outcome::Image { id }),
+        Call::Verify { role } => image::verify(shared, op, &role)
+            .await
+            .map(|id| Outcome::Whole { id }),
+        Call::Rebuild { role } => image::rebuild(shared, op, &role)
             .await
             .map(|id| Outcome::Image { id }),
         Call::Create { role } => {
@@ -380,78 +384,6 @@ async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
         Call::Stop { id, grace } => engine.stop(&id, grace).await.map(|()| Outcome::Ended),
         Call::Remove { id } => engine.remove(&id).await.map(|()| Outcome::Ended),
     }
-}
-
-/// Makes sure that the engine has a container's image under its name, and returns its ID.
-async fn image(shared: &Shared, op: OpId, role: &Role) -> Result<String, Fault> {
-    let container = shared.container(role)?;
-    let in_force = shared.in_force();
-    let (reference, pinned) = (&container.image, in_force.image(&container));
-    let store = shared.paths.store();
-    let stored = if store.exists() {
-        Store::open(&store)
-            .and_then(|store| store.resolve(pinned.unwrap_or(reference)))
-            .map_err(|error| Fault::Refused(error.to_string()))?
-    } else {
-        None
-    };
-    let named = shared.engine.image(reference).await?;
-    let missing = || Fault::ImageMissing(staging::missing(reference));
-    let Some(stored) = stored else {
-        return match (pinned, named) {
-            (None, Some(image)) => Ok(image.id),
-            (Some(id), Some(image)) if image.id == id => Ok(image.id),
-            (None, None) => Err(missing()),
-            (Some(id), _) => {
-                // Another image has its name by now; it may still be there without one.
-                let image = shared.engine.image(id).await?.ok_or_else(missing)?;
-                shared.engine.tag(&image.id, reference).await?;
-                Ok(image.id)
-            }
-        };
-    };
-    let id = stored.id();
-    if named.is_none_or(|image| image.id != id) {
-        // Reading layers and packing the stream leaves memory behind: a process of its own takes it along.
-        feed_by_helper(shared, reference, &id, || shared.tell(Event::Progress(op))).await?;
-    }
-    Ok(id)
-}
-
-pub(super) async fn feed_by_helper(
-    shared: &Shared,
-    reference: &str,
-    id: &str,
-    moved: impl Fn(),
-) -> Result<(), Fault> {
-    let failed =
-        |error: std::io::Error| Fault::Refused(format!("cannot run the helper process: {error}"));
-    let mut child = helper(&shared.paths, &["feed", reference, "--id", id])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let Some(stdout) = child.stdout.take() else {
-        return Err(Fault::Refused(
-            "the helper process has no output".to_owned(),
-        ));
-    };
-    let mut lines = BufReader::new(stdout).lines();
-    let mut said = None;
-    while let Some(line) = lines.next_line().await.map_err(failed)? {
-        match serde_json::from_str(&line) {
-            Ok(feed::Line::Moved) => moved(),
-            Ok(feed::Line::Done { .. }) => said = Some(Ok(())),
-            Ok(feed::Line::Failed(fault)) => said = Some(Err(fault)),
-            Err(error) => warn!("the helper process says {line:?}: {error}"),
-        }
-    }
-    let status = child.wait().await.map_err(failed)?;
-    said.unwrap_or_else(|| {
-        Err(Fault::Refused(format!(
-            "the helper process ended with {status}"
-        )))
-    })
 }
 
 /// Reports the end of a container's process.

@@ -13,6 +13,7 @@ pub mod civil;
 mod clock;
 mod deeds;
 mod files;
+mod image;
 mod in_force;
 pub mod ledger;
 mod local;
@@ -135,7 +136,8 @@ async fn begin(paths: &Paths) -> Result<Begun, Exit> {
         warn!("{error}");
     }
     let (orderly, tries) = (volatile.orderly, files.trial.tries);
-    let in_force = start::first_release(paths, &mut notifier, &mut durable, orderly, tries).await?;
+    let first = start::first_release(paths, &mut notifier, &mut durable, orderly, tries);
+    let (in_force, book) = first.await?;
     let config = Config {
         escalation: files.escalation.clone(),
         ready: files.ready,
@@ -153,6 +155,7 @@ async fn begin(paths: &Paths) -> Result<Begun, Exit> {
         rules,
         desired,
         durable.clone(),
+        book,
         volatile,
         clock::now(),
     );
@@ -274,6 +277,7 @@ impl Running {
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
+                    self.step(Event::StoreDamaged(image::damage(&self.paths)));
                     self.step(Event::PreloadDone);
                     // It may have brought newer images under the names in use.
                     self.look_around();
@@ -405,7 +409,10 @@ impl Running {
     /// Answers a request. Some of them are events for the core.
     fn request(&mut self, request: Request) -> Option<Event> {
         match request {
-            Request::StoreChanged => Some(Event::StoreChanged),
+            Request::StoreChanged => {
+                self.step(Event::StoreDamaged(image::damage(&self.paths)));
+                Some(Event::StoreChanged)
+            }
             Request::Medium(text) => {
                 self.medium.hear(text.clone(), clock::now());
                 self.say_medium();
@@ -414,6 +421,11 @@ impl Running {
                     kind: ReportKind::Medium,
                     text: format!("stick: {text}"),
                 });
+                None
+            }
+            Request::Heard => {
+                // What was brought since the last look had nobody to tell.
+                self.look_around();
                 None
             }
             Request::Plan(reply) => {

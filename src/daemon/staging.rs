@@ -15,9 +15,9 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::task::spawn_blocking;
 
-use super::deeds::{Shared, feed_by_helper};
+use super::deeds::Shared;
 use super::in_force::{InForce, LoadError};
-use super::{civil, clock};
+use super::{civil, clock, image};
 use crate::core::api::{Event, Fault, Gates, NotNow, Staged};
 use crate::core::update::ReleaseId;
 use crate::engine::Engine;
@@ -108,24 +108,17 @@ async fn give(
         (None, Some(image)) => Ok(image.id),
         (Some(id), _) if wanted.is_some() => {
             let moved = || shared.tell(Event::StageMoved(release.clone()));
-            feed_by_helper(shared, reference, id, moved)
+            image::feed(shared, reference, id, moved)
                 .await
                 .map_err(later)?;
             Ok(id.to_owned())
         }
         (Some(id), _) => match shared.engine.image(id).await.map_err(later)? {
             Some(image) => Ok(image.id),
-            None => Err(NotNow::Later(missing(reference))),
+            None => Err(NotNow::Later(image::missing(reference))),
         },
-        (None, None) => Err(NotNow::Later(missing(reference))),
+        (None, None) => Err(NotNow::Later(image::missing(reference))),
     }
-}
-
-/// What is said of an image that nobody has.
-pub(super) fn missing(reference: &str) -> String {
-    format!(
-        "image {reference} is neither in the store nor in the engine; import it: monopod import ARCHIVE"
-    )
 }
 
 /// What stands between a staged release and its switch.

@@ -94,7 +94,8 @@ pub async fn node_file(paths: &Paths, notifier: &mut Notifier) -> Result<Node, E
     }
 }
 
-/// Finds the release that is to run, and writes down what that changes in the ledger.
+/// Finds the release that is to run, and writes down what that changes in the ledger. What it returns
+/// beside the release is what the ledger is to say; `durable` is what it says.
 ///
 /// One whose folder is damaged is passed over: a trial is taken back, the one before takes the place of
 /// the current one. One that is not valid here is waited for, since a device may come late.
@@ -104,7 +105,7 @@ pub async fn first_release(
     durable: &mut Durable,
     orderly: bool,
     tries: u32,
-) -> Result<Rc<InForce>, Exit> {
+) -> Result<(Rc<InForce>, Book), Exit> {
     let mut patience = Patience::new(notifier);
     let mut book = durable.book.at_start(orderly, tries);
     record(paths, durable, &mut book);
@@ -120,7 +121,7 @@ pub async fn first_release(
             continue;
         };
         match InForce::load(paths, &id) {
-            Ok(in_force) => return Ok(Rc::new(in_force)),
+            Ok(in_force) => return Ok((Rc::new(in_force), book)),
             Err(error @ (LoadError::Invalid(_) | LoadError::Release(ReleaseError::Io { .. }))) => {
                 patience.wait(format!("release {id}: {error}")).await?;
             }
@@ -225,7 +226,6 @@ fn record(paths: &Paths, durable: &mut Durable, book: &mut Book) {
         Err(error) => {
             error!("the ledger cannot be written: {error}");
             *book = book.taken_back("the ledger cannot be written");
-            durable.book = book.clone();
         }
     }
 }

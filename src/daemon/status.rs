@@ -46,6 +46,9 @@ pub struct Status {
     /// What came of the last stick, for an hour.
     #[serde(default)]
     pub medium: Option<String>,
+    /// What is damaged in the store, a line for each image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub store_damaged: Vec<String>,
     /// When the daemon will act next if nothing happens.
     pub deadline: Option<String>,
     /// Each container, by name.
@@ -192,6 +195,7 @@ impl Status {
             },
             reload_error: view.refused.clone(),
             medium: None,
+            store_damaged: view.store_damaged.clone(),
             deadline: view.deadline.map(wall),
             containers,
         }

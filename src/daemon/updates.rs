@@ -110,6 +110,7 @@ impl Deeds {
             | Action::Watch { .. }
             | Action::Persist(_)
             | Action::Rescue(..)
+            | Action::Preload
             | Action::Record(_)
             | Action::Notify(_)
             | Action::Report(_)

@@ -1,6 +1,8 @@
 //! The workload's images: in the store with all of their layers, in the engine, the same in both, and named by
 //! more than `latest`.
 
+use std::path::PathBuf;
+
 use super::{Check, Finding, Machine, Run};
 use crate::engine::Engine;
 
@@ -40,6 +42,8 @@ struct Stored {
     layers: bool,
     /// Its layers were dropped on purpose.
     dropped: bool,
+    /// What of it was found damaged is told elsewhere.
+    damaged: bool,
 }
 
 struct Image {
@@ -62,6 +66,8 @@ struct Facts {
     images: Vec<Image>,
     /// What the store says of damaged images.
     damaged: Vec<String>,
+    /// The preload folder.
+    preload: PathBuf,
 }
 
 /// `None` without a workload.
@@ -90,6 +96,7 @@ fn gather(machine: &Machine) -> Result<Option<Facts>, Finding> {
         images.push(Image {
             reference: container.image,
             stored: stored.map(|stored| Stored {
+                damaged: (store.as_ref()).is_some_and(|store| store.damage(&stored).is_some()),
                 id: stored.id(),
                 layers: stored.layers_present,
                 dropped: stored.dropped,
@@ -100,7 +107,12 @@ fn gather(machine: &Machine) -> Result<Option<Facts>, Finding> {
     let damaged = store
         .and_then(|store| store.damaged().ok())
         .unwrap_or_default();
-    Ok(Some(Facts { images, damaged }))
+    let preload = machine.paths.preload();
+    Ok(Some(Facts {
+        images,
+        damaged,
+        preload,
+    }))
 }
 
 fn judge(facts: &Facts) -> Finding {
@@ -108,7 +120,10 @@ fn judge(facts: &Facts) -> Finding {
         .damaged
         .iter()
         .map(|line| {
-            Finding::warning(format!("in the store, {line}")).hint("import its archive again")
+            Finding::warning(line.clone()).hint(format!(
+                "monopod import ARCHIVE, or put the archive into {}, or plug in its stick",
+                facts.preload.display()
+            ))
         })
         .collect();
     for image in &facts.images {
@@ -155,6 +170,7 @@ fn one(image: &Image) -> Option<Finding> {
         (Some(stored), _) if !stored.layers && stored.dropped => Some(Finding::note(format!(
             "the store does not keep {name}'s layers (keep = false): mending it needs its archive"
         ))),
+        (Some(stored), _) if !stored.layers && stored.damaged => None,
         (Some(stored), _) if !stored.layers => Some(
             Finding::warning(format!("layers of {name} are missing in the store"))
                 .hint("import its archive again"),
@@ -180,6 +196,7 @@ mod tests {
             id: "a".to_owned(),
             layers,
             dropped,
+            damaged: false,
         }
     }
 
@@ -197,6 +214,7 @@ mod tests {
             let found = judge(&Facts {
                 images: vec![image],
                 damaged: vec![],
+                preload: PathBuf::new(),
             });
             assert_eq!(found.state, *state, "{found:?}");
             assert!(found.finding.contains(text), "{found:?}");
@@ -277,7 +295,9 @@ mod tests {
         let found = judge(&Facts {
             images: vec![],
             damaged,
+            preload: "/x/preload".into(),
         });
         assert_eq!(found.state, State::Warning);
+        assert!(found.hints[0].contains("/x/preload"), "{found:?}");
     }
 }

@@ -136,7 +136,7 @@ async fn strange(
         };
         let known = before.iter().any(|one| one.id == image.id);
         if !known && image.tags.is_empty() {
-            engine.remove_image(&image.id).await?;
+            engine.remove_image(&image.id, false).await?;
         }
     }
     if engine.info().await?.containerd_images {

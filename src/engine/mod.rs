@@ -207,7 +207,11 @@ pub trait Engine {
     fn tag(&self, id: &str, reference: &str) -> impl Future<Output = Result<(), Fault>>;
 
     /// Removes a reference or an image that no container uses. One that is not there is success.
-    fn remove_image(&self, reference: &str) -> impl Future<Output = Result<(), Fault>>;
+    ///
+    /// With `force`, and by its ID, an image goes with all its names; under a container that does not run only
+    /// its names go. Layers stay as long as a container or another image has them.
+    fn remove_image(&self, reference: &str, force: bool)
+    -> impl Future<Output = Result<(), Fault>>;
 
     /// Sends a `docker load` archive; returns the IDs or references of what the engine says it loaded.
     ///

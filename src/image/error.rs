@@ -38,13 +38,15 @@ pub enum StoreError {
         /// The layer's content digest.
         layer: String,
     },
-    /// A layer's blob is not what it was; it has been removed so that the next import brings it again.
+    /// A layer's blob is not what it was. It is set aside, so that the next import brings it again.
     #[error(
-        "layer {layer} was damaged on disk ({reason}) and has been removed; import the image's archive again"
+        "image {image} in the store is damaged (blob {blob}: {reason}); import its archive again"
     )]
     LayerDamaged {
-        /// The layer's content digest.
-        layer: String,
+        /// A name of the image, or its ID.
+        image: String,
+        /// The blob's digest.
+        blob: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -54,6 +56,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What is wrong, without what to do about it.
+    pub(super) fn what(&self) -> String {
+        match self {
+            Self::Corrupt { path, reason } => match path.file_name() {
+                Some(name) => format!("blob sha256:{}: {reason}", name.to_string_lossy()),
+                None => reason.clone(),
+            },
+            other => other.to_string(),
+        }
+    }
+
     pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
             what,

@@ -51,8 +51,8 @@ pub struct ImportOptions {
 pub enum Layers {
     /// Plain ones are packed, gzip ones stay byte for byte what they are.
     AsTheyCome,
-    /// All are packed with zstd at this level: one content makes one blob, however it came.
-    Zstd(i32),
+    /// All are packed with zstd, and tighter: one content makes one blob, however it came.
+    Zstd,
 }
 
 impl Default for ImportOptions {

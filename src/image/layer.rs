@@ -8,6 +8,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use zstd::stream::write::Encoder;
+use zstd::zstd_safe::CParameter;
+
 use super::digest::{Digest, Hasher};
 use super::documents::{LAYER_GZIP, LAYER_ZSTD};
 use super::error::{Fault, window_reason};
@@ -111,13 +114,14 @@ pub(super) fn take(
     let (raw, record) = if packing == Packing::Plain {
         budget.spend(name, size)?;
         let path = temp.path.clone();
-        let (level, pledge) = match transaction.layers {
-            Layers::AsTheyCome => (limits::ZSTD_LEVEL, Some(size)),
+        let layers = transaction.layers;
+        let pledge = match layers {
+            Layers::AsTheyCome => Some(size),
             // What was gzip cannot pledge its size, and one content is to make one blob.
-            Layers::Zstd(level) => (level, None),
+            Layers::Zstd => None,
         };
         let pipe = start_pipe(&temp.path, move |incoming| {
-            compress(incoming, file, &path, level, pledge)
+            compress(incoming, file, &path, layers, pledge)
         })?;
         let (raw, packed) = feed(pipe, &mut reader, size, None, moved)?;
         let (digest, packed_size) = packed?;
@@ -129,11 +133,11 @@ pub(super) fn take(
             content_size: size,
         };
         (raw, record)
-    } else if let (Packing::Gzip, Layers::Zstd(level)) = (packing, transaction.layers) {
+    } else if let (Packing::Gzip, Layers::Zstd) = (packing, transaction.layers) {
         let (left, window_log) = (budget.left, budget.window_log);
         let path = temp.path.clone();
         let pipe = start_pipe(&temp.path, move |incoming| {
-            repack(incoming, file, &path, level, left, window_log)
+            repack(incoming, file, &path, left, window_log)
         })?;
         let (raw, packed) = feed(pipe, &mut reader, size, None, moved)?;
         let packed = packed.map_err(|reason| match reason {
@@ -285,7 +289,7 @@ fn compress(
     mut incoming: Incoming,
     file: File,
     path: &Path,
-    level: i32,
+    layers: Layers,
     pledge: Option<u64>,
 ) -> Result<(Digest, u64), Fault> {
     let sink = Digesting {
@@ -293,7 +297,7 @@ fn compress(
         hasher: Hasher::new(),
     };
     let packed = (|| {
-        let mut encoder = zstd::stream::write::Encoder::new(sink, level)?;
+        let mut encoder = encoder(sink, layers)?;
         encoder.set_pledged_src_size(pledge)?;
         loop {
             let chunk = incoming.chunk();
@@ -310,6 +314,20 @@ fn compress(
         .map_err(Fault::write("write", path))
 }
 
+/// Packs to `sink`: the same bytes for the same content in every build.
+fn encoder<W: Write>(sink: W, layers: Layers) -> io::Result<Encoder<'static, W>> {
+    let mut encoder = Encoder::new(sink, limits::ZSTD_LEVEL)?;
+    match layers {
+        Layers::AsTheyCome => {}
+        Layers::Zstd => {
+            encoder.set_parameter(CParameter::WindowLog(limits::ZSTD_TIGHT_WINDOW_LOG))?;
+            encoder.set_parameter(CParameter::HashLog(limits::ZSTD_TIGHT_TABLE_LOG))?;
+            encoder.set_parameter(CParameter::ChainLog(limits::ZSTD_TIGHT_TABLE_LOG))?;
+        }
+    }
+    Ok(encoder)
+}
+
 /// Content digest and size, then the same of the packed bytes.
 type Repacked = ((Digest, u64), (Digest, u64));
 
@@ -318,7 +336,6 @@ fn repack(
     incoming: Incoming,
     file: File,
     path: &Path,
-    level: i32,
     left: u64,
     window_log: u32,
 ) -> Result<Result<Repacked, Fault>, Unpack> {
@@ -327,7 +344,7 @@ fn repack(
         hasher: Hasher::new(),
     };
     let failed = Fault::write("write", path);
-    let mut encoder = match zstd::stream::write::Encoder::new(sink, level) {
+    let mut encoder = match encoder(sink, Layers::Zstd) {
         Ok(encoder) => encoder,
         Err(error) => return Ok(Err(failed(error))),
     };
@@ -418,4 +435,69 @@ pub(super) fn reader<'r, R: Read + 'r>(
             Box::new(decoder)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use zstd::zstd_safe::Strategy;
+
+    use super::*;
+
+    /// Lines with much in common, from numbers that look random.
+    fn content(size: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        let mut content = Vec::with_capacity(size + 32);
+        while content.len() < size {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let _ = writeln!(content, "usr/lib/{:x}/{:x}", state >> 60, state >> 48);
+        }
+        content.truncate(size);
+        content
+    }
+
+    fn packed(
+        layers: Layers,
+        content: &[u8],
+        pledge: Option<u64>,
+        strategy: Option<Strategy>,
+    ) -> Vec<u8> {
+        let mut encoder = encoder(Vec::new(), layers).expect("an encoder");
+        if let Some(strategy) = strategy {
+            let parameter = CParameter::Strategy(strategy);
+            encoder.set_parameter(parameter).expect("a strategy");
+        }
+        encoder.set_pledged_src_size(pledge).expect("a size");
+        encoder.write_all(content).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    /// The shipped binary has no other strategies, and takes these for them.
+    #[test]
+    fn packed_the_same_in_every_build() {
+        for size in [
+            0,
+            1000,
+            16 << 10,
+            20_000,
+            128 << 10,
+            200_000,
+            256 << 10,
+            3 << 20,
+        ] {
+            let content = content(size);
+            let size = u64::try_from(size).ok();
+            for (layers, pledge) in [(Layers::AsTheyCome, size), (Layers::Zstd, None)] {
+                let usual = packed(layers, &content, pledge, None);
+                let dfast = packed(layers, &content, pledge, Some(Strategy::ZSTD_dfast));
+                assert!(usual == dfast, "{layers:?}, {size:?} bytes");
+            }
+        }
+        let content = content(3 << 20);
+        assert!(
+            packed(Layers::Zstd, &content, None, None).len()
+                <= packed(Layers::AsTheyCome, &content, None, None).len()
+        );
+    }
 }

@@ -37,7 +37,7 @@ pub fn load_stream_size(
 /// Writes an image as `docker load` takes it, without the files of its first `skip` layers. Returns the bytes written.
 ///
 /// On an error the stream is cut off in the middle, and an engine that has been told so, or sees no
-/// end mark, takes nothing of it. A damaged layer is removed from the store, so that the next import
+/// end mark, takes nothing of it. A damaged layer's blob is set aside, so that the next import
 /// brings it again.
 pub fn write_load_stream(
     store: &Store,
@@ -61,6 +61,35 @@ pub fn write_load_stream(
         .and_then(|()| out.flush())
         .map_err(StoreError::Send)?;
     Ok(out.count)
+}
+
+/// Reads all of an image, and sets aside whatever of its layers is damaged, not only the first.
+///
+/// # Errors
+///
+/// The first that was met.
+pub fn verify_image(
+    store: &Store,
+    image: &StoredImage,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(), StoreError> {
+    store.config_bytes(image)?;
+    let total = load_stream_size(store, image, 0)?;
+    let mut out = Counted {
+        inner: &mut io::sink(),
+        count: 0,
+    };
+    let mut first = None;
+    for at in files(image, 0) {
+        match send_layer(store, image, at, &mut out, total, progress) {
+            Ok(()) => {}
+            Err(error @ (StoreError::LayerDamaged { .. } | StoreError::LayerMissing { .. })) => {
+                first.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    first.map_or(Ok(()), Err)
 }
 
 /// The layers whose files are sent: each content once, none of the first `skip`.
@@ -95,22 +124,16 @@ fn send_layer(
     let path = store.blob_path(&image.layers[at].digest);
     let mut file = File::open(&path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => StoreError::LayerMissing {
-            image: image
-                .references
-                .first()
-                .cloned()
-                .unwrap_or_else(|| image.id()),
+            image: image.name(),
             layer: what.clone(),
         },
         _ => StoreError::io("read", &path)(error),
     })?;
     let damaged = |reason: String| {
-        // Without the lock someone is writing just now; then the next try removes it.
-        if let Ok(Some(_lock)) = store.try_lock() {
-            let _ = std::fs::remove_file(&path);
-        }
+        store.quarantine(&image.layers[at].digest);
         StoreError::LayerDamaged {
-            layer: what.clone(),
+            image: image.name(),
+            blob: image.layers[at].digest.to_string(),
             reason,
         }
     };

@@ -36,7 +36,7 @@ pub use intake::{
     Intake, IntakeImage, IntakeLayer, LayerFault, ReadImageError, image_id, image_manifest,
     layer_content, read_image,
 };
-pub use load::{load_stream_size, write_load_stream};
+pub use load::{load_stream_size, verify_image, write_load_stream};
 pub use preload::{PreloadState, Preloaded, preload, preload_survey};
 pub use prune::Pruned;
 pub use reference::{ReferenceError, normalise};

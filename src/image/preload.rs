@@ -5,9 +5,10 @@
 //! read. A refused one is not tried again until it changes. The record belongs inside the store
 //! ([`Store::preload_record`]): who loses the store has nothing to remember either. A known archive
 //! whose image has since been replaced or pruned stays known: a start must never bring back an
-//! older image under a name that has moved on.
+//! older image under a name that has moved on. But one whose image the store still has under its
+//! name, damaged or without a layer that it should have, is read once more: it mends it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -16,10 +17,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, Hasher};
+use super::documents::REF_NAME;
 use super::error::{ImportError, StoreError};
 use super::import::{ImportOptions, Imported, Progress, Source, import};
 use super::limits;
-use super::store::{Store, to_json};
+use super::store::{Store, StoredImage, to_json};
 
 /// What going through the preload folder came to.
 #[derive(Debug, Default)]
@@ -51,6 +53,9 @@ struct Known {
     digest: Digest,
     /// Why it was refused, if it was.
     refused: Option<String>,
+    /// The names that it brought, and what each stood for then: a manifest's digest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    names: BTreeMap<String, Digest>,
 }
 
 const VERSION: u32 = 1;
@@ -69,12 +74,15 @@ pub fn preload(
     let mut seen = BTreeMap::new();
     let mut result = Preloaded::default();
     for (name, path) in archives(folder)? {
+        // Each archive may mend what the next one would be read for.
+        let wanting = Wanting::of(store)?;
         let known = remembered.archives.remove(&name);
         match one(
             store,
             &path,
             known.as_ref(),
             &remembered.archives,
+            &wanting,
             options,
             progress,
         ) {
@@ -166,6 +174,7 @@ fn one(
     path: &Path,
     known: Option<&Known>,
     others: &BTreeMap<String, Known>,
+    wanting: &Wanting,
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Outcome, ImportError> {
@@ -176,11 +185,14 @@ fn one(
     let mut file = File::open(witness(path)).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     let (size, changed) = (meta.size(), (meta.mtime(), meta.mtime_nsec()));
-    if let Some(known) = known.filter(|known| known.size == size && known.changed == changed) {
+    let of_use = |known: &&Known| wanting.mended_by(known);
+    if let Some(known) = known.filter(|known| known.size == size && known.changed == changed)
+        && !of_use(&known)
+    {
         return Ok(Outcome::Known(known.clone()));
     }
     let (digest, _) = digest(&mut file).map_err(failed)?;
-    let same = |known: &&Known| known.size == size && known.digest == digest;
+    let same = |known: &&Known| known.size == size && known.digest == digest && !of_use(known);
     if let Some(known) = known.filter(same).or_else(|| others.values().find(same)) {
         return Ok(Outcome::Known(Known {
             changed,
@@ -192,14 +204,54 @@ fn one(
         changed,
         digest,
         refused: None,
+        names: BTreeMap::new(),
     };
     match import(store, Source::Path(path), options, progress) {
-        Ok(imported) => Ok(Outcome::New(now, Ok(imported))),
+        Ok(imported) => {
+            for image in &imported.images {
+                let names = image.references.iter().cloned();
+                now.names.extend(names.map(|name| (name, image.manifest)));
+            }
+            Ok(Outcome::New(now, Ok(imported)))
+        }
         Err(ImportError::Refused(reason) | ImportError::Usage(reason)) => {
             now.refused = Some(reason.clone());
             Ok(Outcome::New(now, Err(reason)))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// What the store lacks of its images.
+struct Wanting {
+    /// What each name stands for: a manifest's digest.
+    names: BTreeMap<String, Digest>,
+    /// The manifests of images that are damaged, or lack a layer that was not dropped on purpose.
+    manifests: BTreeSet<Digest>,
+}
+
+impl Wanting {
+    fn of(store: &Store) -> Result<Self, StoreError> {
+        let index = store.read_index()?;
+        let whole = |image: StoredImage| image.layers_present || image.dropped;
+        Ok(Self {
+            manifests: index
+                .iter()
+                .filter(|entry| !store.image(entry).is_ok_and(whole))
+                .map(|entry| entry.digest)
+                .collect(),
+            names: index
+                .iter()
+                .filter_map(|entry| Some((entry.annotation(REF_NAME)?.to_owned(), entry.digest)))
+                .collect(),
+        })
+    }
+
+    /// Whether an archive brings something of it again, and moves no name by that.
+    fn mended_by(&self, known: &Known) -> bool {
+        let mut brought = known.names.iter();
+        known.names.values().any(|one| self.manifests.contains(one))
+            && brought.all(|(name, manifest)| self.names.get(name) == Some(manifest))
     }
 }
 

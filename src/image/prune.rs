@@ -117,6 +117,16 @@ impl Store {
             }
         }
         let mut pruned = Pruned::default();
+        if self.quarantined().exists() {
+            for (name, path) in list(&self.quarantined())? {
+                let wanted = Digest::from_hex(&name).is_some_and(|digest| {
+                    blobs.contains(&digest) && !self.blob_path(&digest).exists()
+                });
+                if !wanted {
+                    fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+                }
+            }
+        }
         for (name, path) in list(&self.records())? {
             if !Digest::from_hex(&name).is_some_and(|digest| contents.contains(&digest)) {
                 fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;

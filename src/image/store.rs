@@ -6,6 +6,7 @@
 //! blobs/sha256/HEX      manifests, configs, layers (zstd, or gzip as they came)
 //! layers/HEX            by content digest (diff_id): which blob holds that content (a cache)
 //! tmp/                  what is being written
+//! damaged/HEX           blobs that were found not to be what their names say
 //! lock                  flock: one writer at a time
 //! preload.json          what the preload folder's archives came to
 //! ```
@@ -19,7 +20,7 @@
 //! Readers take no lock: `index.json` is replaced in one step, and a blob that goes away under a
 //! reader (by a prune) is an error that the next try does not meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -78,6 +79,14 @@ impl StoredImage {
     /// The image ID that an engine with a graph driver gives it: `sha256:` and the config's digest.
     pub fn id(&self) -> String {
         self.config.to_string()
+    }
+
+    /// What messages call it: its first name, or its ID.
+    pub fn name(&self) -> String {
+        self.references
+            .first()
+            .cloned()
+            .unwrap_or_else(|| self.id())
     }
 }
 
@@ -166,9 +175,47 @@ impl Store {
         Ok(self.survey()?.0)
     }
 
-    /// One line for each image that cannot be used because a document of its own is damaged.
+    /// One line for each image that is damaged: one of its documents, or a layer's blob that was set aside.
+    /// What the lines name is not used before its archive has come again.
     pub fn damaged(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.survey()?.1)
+        let (images, mut damaged) = self.survey()?;
+        damaged.extend(images.iter().filter_map(|image| self.damage(image)));
+        Ok(damaged)
+    }
+
+    /// In one line, what of an image's layers was found damaged and has not come again.
+    pub fn damage(&self, image: &StoredImage) -> Option<String> {
+        let blobs: BTreeSet<String> = image
+            .layers
+            .iter()
+            .filter(|layer| !image.dropped && !self.has_blob(&layer.digest, layer.size))
+            .filter(|layer| self.set_aside(&layer.digest).exists())
+            .map(|layer| layer.digest.to_string())
+            .collect();
+        let blobs: Vec<String> = blobs.into_iter().collect();
+        (!blobs.is_empty()).then(|| {
+            format!(
+                "image {} in the store is damaged (blob {})",
+                image.name(),
+                blobs.join(", ")
+            )
+        })
+    }
+
+    /// Moves a blob whose content is not what its name says out of the way, so that the next import brings
+    /// it again. Does nothing while another process writes to the store: the next reader finds it again.
+    pub(super) fn quarantine(&self, digest: &Digest) {
+        let aside = self.set_aside(digest);
+        let folder = self.quarantined();
+        let Ok(Some(_lock)) = self.try_lock() else {
+            return;
+        };
+        let moved =
+            fs::create_dir_all(&folder).and_then(|()| fs::rename(self.blob_path(digest), aside));
+        if moved.is_err() {
+            // No room for a name: then it goes.
+            let _ = fs::remove_file(self.blob_path(digest));
+        }
     }
 
     fn survey(&self) -> Result<(Vec<StoredImage>, Vec<String>), StoreError> {
@@ -180,7 +227,9 @@ impl Store {
             if let Some(&known) = place.get(&entry.digest) {
                 match (known, name) {
                     (Some(at), Some(name)) => images[at].references.push(name),
-                    (None, Some(name)) => damaged.push(format!("image {name} is damaged, too")),
+                    (None, Some(name)) => {
+                        damaged.push(format!("image {name} in the store is damaged, too"));
+                    }
                     (_, None) => {}
                 }
                 continue;
@@ -194,7 +243,10 @@ impl Store {
                 Err(error) => {
                     place.insert(entry.digest, None);
                     let name = name.unwrap_or_else(|| entry.digest.to_string());
-                    damaged.push(format!("image {name} is damaged: {error}"));
+                    damaged.push(format!(
+                        "image {name} in the store is damaged ({})",
+                        error.what()
+                    ));
                 }
             }
         }
@@ -233,6 +285,15 @@ impl Store {
 
     pub(super) fn temps(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    pub(super) fn quarantined(&self) -> PathBuf {
+        self.root.join("damaged")
+    }
+
+    /// Where a blob is that was set aside.
+    pub(super) fn set_aside(&self, digest: &Digest) -> PathBuf {
+        self.quarantined().join(digest.hex())
     }
 
     pub(super) fn records(&self) -> PathBuf {

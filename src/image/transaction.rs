@@ -141,6 +141,8 @@ impl<'s> Transaction<'s> {
             .sync_data()
             .and_then(|()| fs::rename(&temp.path, &path))
             .map_err(Fault::write("write", &path))?;
+        // If it stays there it only takes space, until the next clean-up.
+        let _ = fs::remove_file(self.store.set_aside(digest));
         self.added_blobs.insert(*digest);
         Ok(())
     }
@@ -148,7 +150,9 @@ impl<'s> Transaction<'s> {
     /// Keeps a document.
     pub fn keep_bytes(&mut self, bytes: &[u8]) -> Result<Digest, Fault> {
         let digest = Digest::of(bytes);
-        if !self.store.has_blob(&digest, bytes.len() as u64) {
+        // Of a document not only the size is looked at: it is small, and damage shows.
+        if self.store.blob_bytes(&digest).is_err() {
+            let _ = fs::remove_file(self.store.blob_path(&digest));
             let mut temp = self.temp()?;
             let written = temp.file.write_all(bytes);
             written.map_err(Fault::write("write", &temp.path))?;

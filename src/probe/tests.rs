@@ -98,7 +98,7 @@ impl Engine for Scripted {
     async fn tag(&self, _: &str, _: &str) -> Result<(), Fault> {
         Err(no())
     }
-    async fn remove_image(&self, _: &str) -> Result<(), Fault> {
+    async fn remove_image(&self, _: &str, _: bool) -> Result<(), Fault> {
         Err(no())
     }
     async fn load<B, P>(&self, _: B, _: P) -> Result<Vec<String>, Fault>

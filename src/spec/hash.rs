@@ -105,7 +105,7 @@ mod tests {
     use super::super::tests::container;
     use super::super::types::{
         Condition, Device, Gpus, InlineFile, Logging, Mount, MountSource, Network, Port, Protocol,
-        Role, Secret, Target, Timing, Tmpfs, Ulimit, Volume,
+        Role, Secret, Target, Timing, Tmpfs, Ulimit,
     };
     use super::*;
 

@@ -27,9 +27,10 @@ const TABLES: [&str; 8] = [
     "trial",
     "usb",
 ];
-const ESCALATION: [&str; 10] = [
+const ESCALATION: [&str; 11] = [
     "restarts",
     "recreates",
+    "rebuilds",
     "withholds",
     "backoff_base",
     "backoff_max",
@@ -147,6 +148,7 @@ fn escalation(cx: &mut Cx, node: &mut Node, table: &Table) {
         let count = match name {
             "restarts" => Some((&mut escalation.restarts, 1000)),
             "recreates" => Some((&mut escalation.recreates, 1000)),
+            "rebuilds" => Some((&mut escalation.rebuilds, 1000)),
             "withholds" => Some((&mut escalation.withholds, 1000)),
             "engine_restarts" => Some((&mut escalation.engine_restarts, 1000)),
             "reboots_per_day" => {

@@ -1718,6 +1718,7 @@ fn node_files() {
         [escalation]
         restarts = 1
         recreates = 0
+        rebuilds = 2
         withholds = 2
         backoff_base = "500ms"
         backoff_max = "1m"
@@ -1762,6 +1763,7 @@ fn node_files() {
         escalation: Escalation {
             restarts: 1,
             recreates: 0,
+            rebuilds: 2,
             withholds: 2,
             backoff_base: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),

@@ -59,6 +59,8 @@ pub enum Request {
     StoreChanged,
     /// A stick was read: what came of it, in one line.
     Medium(String),
+    /// From now on requests are heard: whoever came before was told that no daemon runs.
+    Heard,
     /// Something about releases. The answer is one sentence: what comes next.
     Release(ReleaseAsk, Reply<String>),
 }
@@ -164,6 +166,8 @@ pub async fn run(
                 if told {
                     info!("the bus is back");
                 }
+                // Only a daemon that ends takes no requests any more.
+                let _ = requests.send(Request::Heard).await;
                 publish(&connection, state.clone(), told_first, &mut transitions).await;
                 warn!("the bus is gone; the containers are supervised without it");
                 (wait, told) = (RETRY, true);

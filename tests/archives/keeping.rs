@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use monopod::image::{
-    PreloadState, Preloaded, StoreError, preload, preload_survey, write_load_stream,
+    PreloadState, Preloaded, StoreError, preload, preload_survey, verify_image, write_load_stream,
 };
 
 use crate::build::{Dialect, Image, Place, gzip, image, layer, oci, options, pack, sha};
@@ -119,6 +119,10 @@ fn dropped_layers_come_back_with_the_archive() {
     }
 }
 
+fn archive_of(image: &Image) -> Vec<u8> {
+    pack(Dialect::Docker20, std::slice::from_ref(image))
+}
+
 #[test]
 fn rot_is_noticed_and_mended() {
     let [one, _] = two();
@@ -131,10 +135,60 @@ fn rot_is_noticed_and_mended() {
         let error =
             write_load_stream(&place.store, &stored, 0, &mut Vec::new(), &mut |_| {}).unwrap_err();
         assert!(matches!(error, StoreError::LayerDamaged { .. }), "{error}");
+        // It is out of the way, and both are named.
         assert!(!path.exists());
+        let blob = stored.layers[0].digest;
+        let aside = place.store.path().join("damaged").join(blob.hex());
+        assert!(aside.exists());
+        let damaged = place.store.damaged().unwrap();
+        assert_eq!(damaged.len(), 1);
+        for text in [damaged[0].clone(), error.to_string()] {
+            assert!(text.contains("image example/one:1 "), "{text}");
+            assert!(text.contains(&blob.to_string()), "{text}");
+        }
         place.import_file(&archive).unwrap();
         place.assert_has(&one);
+        assert!(!aside.exists());
+        assert_eq!(place.store.damaged().unwrap(), Vec::<String>::new());
     }
+
+    // Whoever reads all of it finds all of it.
+    let place = Place::new();
+    place.import_file(&archive_of(&one)).unwrap();
+    let stored = place.store.resolve("example/one:1").unwrap().unwrap();
+    verify_image(&place.store, &stored, &mut |_| {}).unwrap();
+    for layer in &stored.layers {
+        let path = place.store.blob_path(&layer.digest);
+        let size = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
+        fs::write(&path, vec![0; size]).unwrap();
+    }
+    let error = verify_image(&place.store, &stored, &mut |_| {}).unwrap_err();
+    let first = stored.layers[0].digest.to_string();
+    assert!(error.to_string().contains(&first), "{error}");
+    let damaged = place.store.damaged().unwrap();
+    for layer in &stored.layers {
+        assert!(
+            damaged[0].contains(&layer.digest.to_string()),
+            "{damaged:?}"
+        );
+    }
+    place.import_file(&archive_of(&one)).unwrap();
+    place.assert_has(&one);
+
+    // What is set aside stays as long as it says something.
+    let place = Place::new();
+    let archive = pack(Dialect::Docker20, std::slice::from_ref(&one));
+    place.import_file(&archive).unwrap();
+    let path = damage(&place, "example/one:1", 40);
+    let stored = place.store.resolve("example/one:1").unwrap().unwrap();
+    write_load_stream(&place.store, &stored, 0, &mut Vec::new(), &mut |_| {}).unwrap_err();
+    place.store.collect_garbage().unwrap();
+    assert_eq!(place.store.damaged().unwrap().len(), 1);
+    place.store.remove("example/one:1").unwrap();
+    place.store.collect_garbage().unwrap();
+    let aside = place.store.path().join("damaged");
+    assert_eq!(fs::read_dir(aside).unwrap().count(), 0);
+    assert!(!path.exists());
 
     // A damaged document: the image is out of use, the others are not, and its archive mends it.
     let place = Place::new();
@@ -147,6 +201,18 @@ fn rot_is_noticed_and_mended() {
     place.import_file(&archive).unwrap();
     for image in two() {
         place.assert_has(&image);
+    }
+
+    // Damage of the same size, as a power cut or a worn medium leaves it.
+    for document in [stored.manifest, stored.config] {
+        let path = place.store.blob_path(&document);
+        let size = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
+        fs::write(&path, vec![0; size]).unwrap();
+        assert_eq!(place.store.damaged().unwrap().len(), 1);
+        place.import_file(&archive).unwrap();
+        for image in two() {
+            place.assert_has(&image);
+        }
     }
 }
 
@@ -299,6 +365,56 @@ fn each_preloaded_archive_is_read_once() {
             .iter()
             .all(|(_, imported)| imported.layers_added == 0)
     );
+}
+
+/// Has the damage in an image's lowest layer found.
+fn find_damage(place: &Place, name: &str) {
+    damage(place, name, 40);
+    let stored = place.store.resolve(name).unwrap().unwrap();
+    write_load_stream(&place.store, &stored, 0, &mut Vec::new(), &mut |_| {}).unwrap_err();
+}
+
+#[test]
+fn a_known_archive_is_read_again_for_what_it_mends() {
+    let place = Place::new();
+    let folder = place.path("preload");
+    fs::create_dir(&folder).unwrap();
+    let [one, other] = two();
+    for (name, image) in [("1.tar", &one), ("2.tar", &other)] {
+        let bytes = pack(Dialect::Docker20, std::slice::from_ref(image));
+        fs::write(folder.join(name), bytes).unwrap();
+    }
+    assert_eq!(run(&place).imported.len(), 2);
+    assert_eq!(run(&place).known, 2);
+
+    // The damaged layer is in both images; the first archive mends it for both.
+    find_damage(&place, "example/two:1");
+    assert_eq!(place.store.damaged().unwrap().len(), 2);
+    let again = run(&place);
+    assert_eq!((again.imported.len(), again.known), (1, 1));
+    place.assert_has(&one);
+    place.assert_has(&other);
+    assert_eq!(run(&place).known, 2);
+
+    // So it is with a damaged document.
+    let stored = place.store.resolve("example/two:1").unwrap().unwrap();
+    fs::write(place.store.blob_path(&stored.config), "{").unwrap();
+    assert_eq!(run(&place).imported.len(), 1);
+    place.assert_has(&other);
+
+    // What was dropped on purpose stays dropped.
+    let stored = place.store.resolve("example/two:1").unwrap().unwrap();
+    place.store.drop_layers(&stored).unwrap();
+    assert_eq!(run(&place).known, 2);
+
+    // A name that has moved on stays where it is, damage or not.
+    let newer = image("example/one:1", &[layer(51, 3000)]);
+    let bytes = pack(Dialect::Docker20, std::slice::from_ref(&newer));
+    place.import_file(&bytes).unwrap();
+    let old = place.store.resolve(&sha(&one.config)).unwrap().unwrap();
+    fs::remove_file(place.store.blob_path(&old.layers[1].digest)).unwrap();
+    assert_eq!(run(&place).known, 2);
+    place.assert_has(&newer);
 }
 
 #[test]

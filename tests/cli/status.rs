@@ -183,6 +183,7 @@ fn every_rung() {
     let table = [
         ("restart", 0),
         ("recreate", 0),
+        ("rebuild", 0),
         ("engine-restart", 0),
         ("withhold", 1),
         ("reboot", 3),

@@ -584,7 +584,7 @@ async fn an_images_healthcheck_is_taken_over() {
     place.docker.remove(&id).await.expect("it does not run");
     place
         .docker
-        .remove_image(&tag)
+        .remove_image(&tag, false)
         .await
         .expect("nobody uses it");
 }

@@ -174,17 +174,17 @@ async fn only_what_is_lacking_is_sent() {
     // The image is gone, its lower layers are not.
     place
         .docker
-        .remove_image(&wanted)
+        .remove_image(&wanted, false)
         .await
         .expect("it is not used");
     place
         .docker
-        .remove_image(&full)
+        .remove_image(&full, false)
         .await
         .expect("it is not used");
     place
         .docker
-        .remove_image(&full)
+        .remove_image(&full, false)
         .await
         .expect("gone is fine");
     assert_eq!(place.docker.image(&source.id).await, Ok(None));
@@ -200,7 +200,7 @@ async fn only_what_is_lacking_is_sent() {
     // Nothing is there, and an engine that takes no part of an image gets the whole.
     place
         .docker
-        .remove_image(&wanted)
+        .remove_image(&wanted, false)
         .await
         .expect("it is not used");
     let source = Saved {
@@ -219,12 +219,12 @@ async fn only_what_is_lacking_is_sent() {
     );
     place
         .docker
-        .remove_image(&wanted)
+        .remove_image(&wanted, false)
         .await
         .expect("it is not used");
     place
         .docker
-        .remove_image(&base)
+        .remove_image(&base, false)
         .await
         .expect("it is not used");
 }
@@ -236,7 +236,7 @@ async fn what_is_not_the_image_gets_no_name() {
     let mut source = Saved::from(&place, &full);
     place
         .docker
-        .remove_image(&full)
+        .remove_image(&full, false)
         .await
         .expect("it is not used");
     let real = std::mem::replace(&mut source.id, digest(b"another"));
@@ -273,7 +273,7 @@ async fn what_is_not_the_image_gets_no_name() {
     assert_eq!(left.map(|image| image.tags), Some(vec![base.clone()]));
     place
         .docker
-        .remove_image(&base)
+        .remove_image(&base, false)
         .await
         .expect("it is not used");
 }
@@ -285,12 +285,12 @@ async fn what_cannot_be_read_is_not_the_engines_fault() {
     let mut source = Saved::from(&place, &full);
     place
         .docker
-        .remove_image(&full)
+        .remove_image(&full, false)
         .await
         .expect("it is not used");
     place
         .docker
-        .remove_image(&base)
+        .remove_image(&base, false)
         .await
         .expect("it is not used");
     let wanted = format!("monopod-test/{}:wanted", place.workload);

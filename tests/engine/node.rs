@@ -111,9 +111,21 @@ impl Node {
 
     /// Writes workload.toml: the name, and these lines.
     pub fn describe(&self, lines: &str) {
-        let text = format!("name = \"{}\"\n{lines}\n", self.workload);
-        fs::write(self.root.join("etc/monopod/workload.toml"), text)
-            .expect("the root can be written");
+        fs::write(
+            self.root.join("etc/monopod/workload.toml"),
+            self.text(lines),
+        )
+        .expect("the root can be written");
+    }
+
+    /// The workload's name, which no other test has.
+    pub fn workload(&self) -> &str {
+        &self.workload
+    }
+
+    /// A workload file of these lines.
+    pub fn text(&self, lines: &str) -> String {
+        format!("name = \"{}\"\n{lines}\n", self.workload)
     }
 
     /// Adds to the daemon's environment.

@@ -73,7 +73,7 @@ async fn hung_and_back() {
         docker.image("x").await.err(),
         docker.images().await.err(),
         docker.tag("x", "y:1").await.err(),
-        docker.remove_image("x").await.err(),
+        docker.remove_image("x", false).await.err(),
         docker.load(stream::pending(), || ()).await.err(),
     ];
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());

@@ -4,11 +4,13 @@
 //! A failing story is shrunk, told line by line, and named by the seed that replays it.
 
 mod node;
+mod releases;
+mod updates;
 
 use std::time::Duration;
 
 use monopod::core::ladder::Rung;
-use monopod::core::ledger::Durable;
+use monopod::core::ledger::Budgets;
 use node::{Blow, Node};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -58,6 +60,11 @@ fn blow() -> impl Strategy<Value = Blow> {
         3 => (0..3000u64, 1..60u64, any::<bool>()).prop_map(|(early, span, waits)| Blow::EngineRestarts(early, span, waits)),
         1 => (1..3000u64).prop_map(Blow::NobodyHelps),
         1 => any::<bool>().prop_map(Blow::Reboots),
+        3 => (any::<bool>(), any::<bool>(), 0..20_000u64)
+            .prop_map(|(broker, app, after)| Blow::ImageDamaged(broker, app, after)),
+        1 => (1..3000u64).prop_map(Blow::StoreDamaged),
+        2 => (0..40usize).prop_map(Blow::CutAfter),
+        50 => updates::a_turn().prop_map(Blow::Turn),
     ]
 }
 
@@ -94,6 +101,13 @@ fn happen(story: &Story, telling: bool) -> Result<(), String> {
         .and_then(|()| {
             node.mend();
             node.run_until(calm)
+        })
+        .and_then(|()| {
+            // What the ledger has stopped is tried again after an hour.
+            if node.well().is_ok() {
+                return Ok(());
+            }
+            node.run_until(calm + Duration::from_secs(3 * 3600))
         })
         .and_then(|()| node.well());
     end.map_err(|why| {
@@ -238,7 +252,7 @@ fn the_node_is_rebooted_if_that_is_allowed_and_no_more_often_than_that() {
         node.run_until(end + hours(2)).expect("nothing breaks");
         node.well().expect("it is well");
         node.run_until(end + hours(30)).expect("nothing breaks");
-        assert_eq!(node.on_disk(), Durable::default());
+        assert_eq!(node.on_disk().budgets, Budgets::default());
     }
 }
 
@@ -321,6 +335,58 @@ fn an_engine_that_only_looks_is_not_waited_for_without_end() {
         node.run_until(hours(12)).expect("nothing breaks");
         node.well().expect("it is well");
     }
+}
+
+#[test]
+fn a_damaged_image_is_mended_by_one_rebuild() {
+    for variant in [0, 1, 3] {
+        for (broker, app) in [(true, false), (false, true), (true, true)] {
+            for after in [0, 3000] {
+                let blows = [
+                    (60_000, Blow::Reload(variant)),
+                    (60_000, Blow::ImageDamaged(broker, app, after)),
+                ];
+                let mut node = Node::new(FORBIDDEN, &[], &blows);
+                node.telling = true;
+                node.run_until(hours(1)).expect("nothing breaks");
+                let name = format!("variant {variant}, broker {broker}, app {app}, {after} ms");
+                if let Err(why) = node.well() {
+                    panic!("{name}: {why}\n{}", node.story.join("\n"));
+                }
+                let images = if variant == 1 {
+                    u32::from(broker) + u32::from(app)
+                } else {
+                    1
+                };
+                assert_eq!(node.rebuilds, images, "{name}: {}", node.story.join("\n"));
+                assert_eq!(node.writes, 0, "{name}: no upper rung was needed");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_store_has_not_whole_is_not_taken_from_the_engine() {
+    let blows = [
+        (60_000, Blow::StoreDamaged(4 * 3600)),
+        (1000, Blow::ImageDamaged(false, true, 500)),
+    ];
+    let mut node = Node::new(FORBIDDEN, &[], &blows);
+    node.telling = true;
+    node.run_until(hours(2)).expect("nothing breaks");
+    assert_eq!(node.rebuilds, 0);
+    assert_eq!(node.rung(), Some(Rung::SafeState));
+    assert_eq!(count(&node, "systemd: watchdog or start timeout"), 2);
+    assert!(count(&node, "its image is not rebuilt") >= 1);
+}
+
+#[test]
+fn a_bug_costs_one_rebuild_for_each_time_that_the_ladder_is_climbed() {
+    let blows = [(60_000, Blow::CrashLoop(1, 500, 1_000_000))];
+    let mut node = Node::new(FORBIDDEN, &[], &blows);
+    node.run_until(hours(6)).expect("nothing breaks");
+    assert_eq!(node.rung(), Some(Rung::SafeState));
+    assert_eq!(node.rebuilds, 3, "once, and after each withholding");
 }
 
 #[test]

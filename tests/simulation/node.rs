@@ -3,20 +3,24 @@
 //! It executes the supervisor's actions as the shell does, and answers as a real node may: late, wrongly, or never.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use monopod::core::api::{
-    Action, Answer, Call, Desired, Event, Fault, Notify, OpId, Outcome, Parting, Policy,
+    Action, Answer, AppNote, Call, Desired, Event, Fault, Notify, OpId, Outcome, Parting, Policy,
     ReportKind, Rescue, Running, Seen, SeenState,
 };
 use monopod::core::ladder::Rung;
-use monopod::core::ledger::{self, Durable, Volatile};
+use monopod::core::ledger::{Budgets, Durable, Entry, Volatile};
+use monopod::core::node::Node as Core;
 use monopod::core::supervisor::{Config, StepKind, Supervisor};
 use monopod::core::time::Time;
+use monopod::core::update::{ReleaseId, Rules, Wish};
 use monopod::spec::types::{
     Condition, Escalation, Health, Healthcheck, Probe, Ready, Role, Target, Timing,
 };
+
+use super::releases::{self, Shelf, Turn};
 
 /// systemd's `TimeoutStartSec=` in the simulation.
 const START: Duration = Duration::from_secs(90);
@@ -94,9 +98,30 @@ pub enum Blow {
     NamelessBoots,
     /// From now on probes run in the containers: without the engine nobody can ask.
     ProbesByEngine,
+    /// What the engine has of the image is damaged: these containers' processes end this soon (ms) after each
+    /// start, until it is fed again. What containers and other images hold of it is not.
+    ImageDamaged(bool, bool, u64),
+    /// For so long (s) the store has not the whole image.
+    StoreDamaged(u64),
     /// For so long (s) the engine neither does nor answers what would change a container; looks are answered.
     EngineHalfHangs(u64),
+    /// The node loses power after so many further actions.
+    CutAfter(usize),
+    /// Something is done with releases.
+    Turn(Turn),
 }
+
+/// Where a story is cut off, to see that the node goes on from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The node loses power.
+    Power,
+    /// The daemon is killed.
+    Daemon,
+}
+
+/// Whose files in an image are damaged, and how soon (ms) they end of it.
+type Damage = BTreeMap<Role, u64>;
 
 #[derive(Clone, Debug)]
 struct Container {
@@ -104,9 +129,16 @@ struct Container {
     name: String,
     role: Role,
     hash: String,
+    image_id: String,
+    /// The release that it was made of, if it was in this story.
+    made_by: Option<ReleaseId>,
+    /// When it was last started.
+    started: Duration,
     state: SeenState,
     /// Not made by monopod: it must stay as it is.
     stranger: bool,
+    /// Made from an image of this ID, with these roles' files damaged.
+    image: (String, Damage),
     /// The container whose network it was made to share, and that one's process when it was started.
     joins: Option<(String, u32)>,
     /// Its last process.
@@ -114,7 +146,7 @@ struct Container {
 }
 
 #[derive(Debug)]
-enum Due {
+pub(super) enum Due {
     /// A call takes effect in the engine, and its answer goes to the daemon that made it.
     Effect(u64, OpId, Call),
     /// A message reaches the daemon of this generation.
@@ -127,8 +159,14 @@ enum Due {
     Watchdog(u64),
     /// systemd starts the daemon.
     Boot,
-    /// A write of the ledger by the daemon of this generation ends.
-    Written(u64, String),
+    /// The next write of the ledger by the daemon of this generation ends.
+    Written(u64),
+    /// What the daemon of this generation does for an update ends.
+    Deed(u64, Action),
+    /// An app says once more whether it is busy: nobody may have heard it the first time.
+    Busy(usize, bool),
+    /// An importer has brought a release, and offers it.
+    Offer(ReleaseId, Wish, bool),
     /// The engine goes for so long, with the containers.
     EngineGoes(Duration, bool),
     /// The node goes down and comes up again.
@@ -138,20 +176,27 @@ enum Due {
 /// A node, and the record of what happened on it.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Node {
-    now: Duration,
+    pub(super) now: Duration,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     due: BTreeMap<u64, Due>,
     sequence: u64,
-    daemon: Option<Supervisor>,
-    generation: u64,
+    pub(super) daemon: Option<Core>,
+    pub(super) generation: u64,
     seed: u64,
-    variant: u8,
+    pub(super) variant: u8,
     containers: Vec<Container>,
     next_id: u32,
     loops: BTreeMap<Role, (u64, u32)>,
+    /// What is damaged of the engine's images.
+    damage: BTreeMap<String, Damage>,
+    store_damaged_until: Duration,
+    /// The image of this role was found whole in the store.
+    verified: BTreeSet<Role>,
     sick: BTreeMap<Role, Duration>,
     unaskable: BTreeMap<Role, Duration>,
     probes_lost: BTreeMap<Role, u32>,
+    /// Processes that have said that they are busy.
+    busy: BTreeMap<Role, u32>,
     hangs_until: Duration,
     hang_takes_effect: bool,
     half_hangs_until: Duration,
@@ -171,7 +216,7 @@ pub struct Node {
     lacks: u32,
     answers_lost: u32,
     blind_until: Duration,
-    disk_slow: Duration,
+    pub(super) disk_slow: Duration,
     /// When the engine last failed to do what it was told.
     troubled: Duration,
     /// The daemon has been told to end by this time.
@@ -179,20 +224,39 @@ pub struct Node {
     /// Calls and reports of the present minute, and how many may be in one.
     minute: (u64, u32),
     latency: u64,
-    image_gone_until: Duration,
-    disk_full_until: Duration,
+    pub(super) image_gone_until: Duration,
+    pub(super) disk_full_until: Duration,
+    pub(super) disk_hangs_until: Duration,
     pidfds: bool,
     probes_by_engine: bool,
     /// Processes whose end this daemon's pidfds tell.
     watched: BTreeSet<u32>,
     kill_after: Option<usize>,
-    disk: Option<String>,
+    power_after: Option<usize>,
+    pub(super) disk: Option<String>,
+    /// What it says.
+    pub(super) recorded: Durable,
+    /// Something has happened but a probe.
+    pub(super) news: bool,
+    /// The ledger before that one.
+    pub(super) disk_before: Option<String>,
+    /// What the daemon's writer has written last, and is to write.
+    pub(super) writer: Durable,
+    pub(super) to_write: VecDeque<Entry>,
+    /// When the writer will have done that.
+    writer_free: Duration,
     /// How many reboots counted on disk before it was written last.
-    reboots_before_write: u32,
+    pub(super) reboots_before_write: u32,
+    pub(super) shelf: Shelf,
+    /// What was found not to hold, apart from an event.
+    pub(super) broken: Option<String>,
+    /// Points at which the story can be cut off so far, if they are counted, and where it is to be.
+    pub points: Option<usize>,
+    pub cut: Option<(usize, Cut)>,
     boot_has_a_name: bool,
     /// Since when the workload is not well and nothing is done about it.
     idle_since: Option<Duration>,
-    run: Volatile,
+    pub(super) run: Volatile,
     ready: bool,
     fed: Duration,
     start_by: Duration,
@@ -205,17 +269,21 @@ pub struct Node {
     pub story: Vec<String>,
     /// Whether it is told.
     pub telling: bool,
-    /// Durable writes.
+    /// Durable writes of the ladder's budgets.
     pub writes: u32,
+    /// Durable writes of the releases' book.
+    pub book_writes: u32,
     /// When reboots were asked for and done.
     pub reboots: Vec<Duration>,
     /// How often the engine's unit was restarted for us.
     pub engine_restarts: u32,
+    /// How often an image was removed and fed again.
+    pub rebuilds: u32,
     /// How often the daemon took an event.
     pub steps: u64,
 }
 
-fn roles() -> [Role; 2] {
+pub(super) fn roles() -> [Role; 2] {
     [Role::new("broker"), Role::new("app")]
 }
 
@@ -223,6 +291,7 @@ fn escalation() -> Escalation {
     Escalation {
         restarts: 3,
         recreates: 2,
+        rebuilds: 1,
         withholds: 2,
         stable: Duration::from_secs(300),
         engine_after: Duration::from_secs(60),
@@ -254,7 +323,11 @@ pub fn workload(variant: u8) -> Vec<Desired> {
             _ => format!("{role}-0"),
         },
         image: "example/image:1".to_owned(),
-        image_id: Some("sha256:1".to_owned()),
+        // Elsewhere one image serves both.
+        image_id: Some(match (variant, role.as_str()) {
+            (1, "app") => "sha256:2".to_owned(),
+            _ => "sha256:1".to_owned(),
+        }),
         healthcheck: health.clone(),
         grace: Duration::from_secs(5),
         depends_on,
@@ -292,9 +365,13 @@ impl Node {
             containers: Vec::new(),
             next_id: 1,
             loops: BTreeMap::new(),
+            damage: BTreeMap::new(),
+            store_damaged_until: Duration::ZERO,
+            verified: BTreeSet::new(),
             sick: BTreeMap::new(),
             unaskable: BTreeMap::new(),
             probes_lost: BTreeMap::new(),
+            busy: BTreeMap::new(),
             hangs_until: Duration::ZERO,
             hang_takes_effect: false,
             half_hangs_until: Duration::ZERO,
@@ -317,12 +394,24 @@ impl Node {
             latency: 20,
             image_gone_until: Duration::ZERO,
             disk_full_until: Duration::ZERO,
+            disk_hangs_until: Duration::ZERO,
             pidfds: true,
             probes_by_engine: false,
             watched: BTreeSet::new(),
             kill_after: None,
+            power_after: None,
             disk: None,
+            recorded: Durable::default(),
+            news: true,
+            disk_before: None,
+            writer: Durable::default(),
+            to_write: VecDeque::new(),
+            writer_free: Duration::ZERO,
             reboots_before_write: 0,
+            shelf: Shelf::new(),
+            broken: None,
+            points: None,
+            cut: None,
             boot_has_a_name: true,
             idle_since: None,
             run: Volatile::default(),
@@ -336,8 +425,10 @@ impl Node {
             story: Vec::new(),
             telling: false,
             writes: 0,
+            book_writes: 0,
             reboots: Vec::new(),
             engine_restarts: 0,
+            rebuilds: 0,
             steps: 0,
         };
         node.containers.push(Container {
@@ -345,11 +436,15 @@ impl Node {
             name: "stranger".to_owned(),
             role: Role::new("app"),
             hash: "app-0".to_owned(),
+            image_id: "sha256:1".to_owned(),
+            made_by: None,
+            started: Duration::ZERO,
             state: SeenState::Running(Running {
                 pid: 7,
                 address: None,
             }),
             stranger: true,
+            image: ("sha256:9".to_owned(), Damage::new()),
             joins: None,
             last_pid: None,
         });
@@ -383,8 +478,12 @@ impl Node {
                 name,
                 role,
                 hash,
+                image_id: "sha256:1".to_owned(),
+                made_by: None,
+                started: Duration::ZERO,
                 state,
                 stranger: false,
+                image: ("sha256:1".to_owned(), Damage::new()),
                 joins: None,
                 last_pid: None,
             });
@@ -411,7 +510,9 @@ impl Node {
                 | Blow::EngineRestarts(_, span, _)
                 | Blow::NobodyHelps(span)
                 | Blow::ImageGone(span)
-                | Blow::DiskFull(span) => Duration::from_secs(*span),
+                | Blow::StoreDamaged(span)
+                | Blow::DiskFull(span)
+                | Blow::Turn(Turn::DiskHangs(span)) => Duration::from_secs(*span),
                 _ => Duration::ZERO,
             }
         });
@@ -425,7 +526,7 @@ impl Node {
             let deadline = self
                 .daemon
                 .as_ref()
-                .and_then(Supervisor::deadline)
+                .and_then(Core::deadline)
                 .map(|time| self.booted.0 + time.0);
             let next = match (next_due, deadline) {
                 (Some(due), Some(deadline)) => due.min(deadline),
@@ -457,18 +558,28 @@ impl Node {
     /// Whatever was wrong with the engine and the containers is over.
     pub fn mend(&mut self) {
         self.loops.clear();
+        self.damage.clear();
+        for container in &mut self.containers {
+            container.image.1.clear();
+        }
         self.stuck = false;
         self.refusals = 0;
         self.confused = 0;
         self.lacks = 0;
         self.answers_lost = 0;
         self.disk_slow = Duration::ZERO;
+        self.disk_hangs_until = Duration::ZERO;
         self.latency = 20;
+        self.shelf.mend();
     }
 
     /// Where the ladder stands.
     pub fn rung(&self) -> Option<Rung> {
-        self.daemon.as_ref().map(Supervisor::rung)
+        self.supervisor().map(Supervisor::rung)
+    }
+
+    fn supervisor(&self) -> Option<&Supervisor> {
+        self.daemon.as_ref().map(Core::supervisor)
     }
 
     /// The containers' failures that count.
@@ -482,11 +593,14 @@ impl Node {
         let Some(daemon) = &self.daemon else {
             return Err("no daemon runs".to_owned());
         };
-        for desired in workload(self.variant) {
+        self.settled()?;
+        let wanted = self.wanted();
+        for desired in &wanted {
             let mine = self.containers.iter().find(|container| {
                 !container.stranger
                     && container.role == desired.role
                     && container.hash == desired.hash
+                    && Some(&container.image_id) == desired.image_id.as_ref()
                     && matches!(container.state, SeenState::Running(_))
             });
             if mine.is_none() {
@@ -508,11 +622,11 @@ impl Node {
                 return Err(format!("{} is in a network that is gone", container.role));
             }
         }
-        let plan = daemon.plan(&workload(self.variant));
+        let plan = daemon.plan(&wanted);
         if plan.iter().any(|step| step.kind != StepKind::Keep) {
             return Err(format!("something is still to do: {plan:?}"));
         }
-        if daemon.verdict() != monopod::core::health::Verdict::Healthy {
+        if daemon.supervisor().verdict() != monopod::core::health::Verdict::Healthy {
             return Err(format!("not healthy: {:?}", daemon.view()));
         }
         if daemon.view().rung != Rung::Foot {
@@ -526,7 +640,7 @@ impl Node {
             .iter()
             .filter(|container| !container.stranger)
             .count()
-            != workload(self.variant).len()
+            != wanted.len()
         {
             return Err(format!("containers are left over: {:?}", self.containers));
         }
@@ -555,14 +669,14 @@ impl Node {
         format!("id{}", self.next_id)
     }
 
-    fn at(&mut self, time: Duration, due: Due) {
+    pub(super) fn at(&mut self, time: Duration, due: Due) {
         self.sequence += 1;
         self.queue.push(Reverse((time, self.sequence)));
         self.due.insert(self.sequence, due);
     }
 
     /// Adds a line to the story, if anybody wants to hear it: telling costs more than happening.
-    fn tell(&mut self, line: impl FnOnce() -> String) {
+    pub(super) fn tell(&mut self, line: impl FnOnce() -> String) {
         if self.telling {
             let now = self.now.as_secs_f64();
             self.story.push(format!("{now:>10.3} {}", line()));
@@ -570,6 +684,14 @@ impl Node {
     }
 
     fn happen(&mut self, due: Due) -> Result<(), String> {
+        let dull = matches!(
+            due,
+            Due::Watchdog(_) | Due::Deliver(_, Event::Probed { .. }) | Due::Boot | Due::Blow(_)
+        );
+        // Without power nothing else happens either.
+        if !dull && self.is_cut_off() == Some(Cut::Power) {
+            return Ok(());
+        }
         match due {
             Due::Effect(generation, op, call) => {
                 self.effect(generation, op, &call);
@@ -598,15 +720,11 @@ impl Node {
                 Ok(())
             }
             Due::Boot => self.boot(),
-            Due::Written(generation, text) => {
-                // Who dies while it writes may have written.
-                if generation == self.generation || self.seed.is_multiple_of(3) {
-                    self.reboots_before_write = self.on_disk().reboots.count();
-                    self.disk = Some(text);
-                    self.writes += 1;
-                }
-                self.deliver(generation, Event::Persisted(Ok(())))
-            }
+            Due::Written(generation) => self.written(generation),
+            Due::Deed(generation, action) => self.deed(generation, action),
+            Due::Busy(which, busy) if self.is_busy(which) == busy => self.say_busy(which, busy),
+            Due::Busy(..) => Ok(()),
+            Due::Offer(release, wish, downgrade) => self.offer(&release, wish, downgrade),
             Due::EngineGoes(span, waits) => {
                 self.engine_goes(span, waits);
                 Ok(())
@@ -621,6 +739,7 @@ impl Node {
     fn boot(&mut self) -> Result<(), String> {
         self.generation += 1;
         self.kill_after = None;
+        self.power_after = None;
         self.ends_by = None;
         self.ready = false;
         self.fed = self.now;
@@ -628,14 +747,15 @@ impl Node {
         self.known_absent.clear();
         self.watched.clear();
         self.calls.clear();
+        self.verified.clear();
         self.unhelped = false;
         if self.run.withholding || self.run == Volatile::default() {
             self.answered_failures = 0;
         }
-        let durable = match &self.disk {
-            None => Durable::default(),
-            Some(text) => ledger::decode(text).map_err(|error| format!("torn ledger: {error}"))?,
-        };
+        let (durable, book) = self.first_release();
+        self.writer = durable.clone();
+        self.to_write.clear();
+        self.writer_free = self.now;
         let config = Config {
             escalation: self.policy().escalation,
             ready: Ready::Healthy,
@@ -649,10 +769,16 @@ impl Node {
         };
         let generation = self.generation;
         self.tell(|| format!("daemon {generation} starts; ledger {durable:?}"));
-        let daemon = Supervisor::new(
+        let rules = Rules {
+            trial: releases::trial(),
+            activation: self.activation(),
+        };
+        let daemon = Core::new(
             config,
-            workload(self.variant),
+            rules,
+            self.wanted(),
             durable,
+            book,
             self.run.clone(),
             self.uptime(),
         );
@@ -661,11 +787,26 @@ impl Node {
             self.now + Duration::from_secs(5),
             Due::Watchdog(self.generation),
         );
-        self.deliver(self.generation, Event::PreloadDone)
+        self.deliver(generation, Event::PreloadDone)?;
+        if generation == self.generation {
+            self.look_around()?;
+        }
+        Ok(())
     }
 
     fn crash(&mut self, again: Duration) {
         self.tell(|| "daemon is gone".to_owned());
+        // Who dies while it writes may have written.
+        let lands = (self.sequence ^ self.seed).is_multiple_of(3);
+        if let Some(entry) = self.to_write.pop_front()
+            && lands
+            && self.now >= self.disk_full_until
+        {
+            let part = entry.part();
+            let durable = self.writer.clone().with(entry);
+            self.on_medium(&durable, part);
+        }
+        self.to_write.clear();
         self.daemon = None;
         self.generation += 1;
         self.at(self.now + again, Due::Boot);
@@ -688,7 +829,7 @@ impl Node {
         }
     }
 
-    fn deliver(&mut self, generation: u64, event: Event) -> Result<(), String> {
+    pub(super) fn deliver(&mut self, generation: u64, event: Event) -> Result<(), String> {
         if generation != self.generation {
             return Ok(());
         }
@@ -699,11 +840,50 @@ impl Node {
             self.tell(|| format!("  <- {event:?}"));
         }
         self.steps += 1;
+        self.news |= !matches!(event, Event::Tick | Event::Probed { .. });
         self.learn(&event);
         let actions = daemon.step(self.uptime(), event);
         self.daemon = Some(daemon);
+        self.perform(actions)
+    }
+
+    /// Counts a point at which the story can be cut off, and does so if it is the one.
+    fn is_cut_off(&mut self) -> Option<Cut> {
+        let points = self.points.as_mut()?;
+        *points += 1;
+        let (_, cut) = self.cut.filter(|(at, _)| at == points)?;
+        self.tell(|| format!("CUT {cut:?}"));
+        match cut {
+            Cut::Power => self.reboot(),
+            Cut::Daemon => self.crash(Duration::from_secs(2)),
+        }
+        Some(cut)
+    }
+
+    pub(super) fn perform(&mut self, actions: Vec<Action>) -> Result<(), String> {
+        let generation = self.generation;
         for action in actions {
+            if self.generation != generation {
+                // What was done last has ended the daemon.
+                return Ok(());
+            }
+            let dull = matches!(
+                action,
+                Action::Probe { .. } | Action::Notify(Notify::Watchdog | Notify::Extend(_))
+            );
+            if !dull && self.is_cut_off().is_some() {
+                return Ok(());
+            }
             self.tell(|| format!("  -> {action:?}"));
+            self.news |= !dull;
+            if let Some(left) = &mut self.power_after {
+                if *left == 0 {
+                    self.power_after = None;
+                    self.reboot();
+                    return Ok(());
+                }
+                *left -= 1;
+            }
             if let Some(left) = &mut self.kill_after {
                 if *left == 0 {
                     self.kill_after = None;
@@ -728,6 +908,14 @@ impl Node {
                     self.known_absent.insert(role, absent);
                 }
             }
+            Event::Done(op, result)
+                if !matches!(result, Err(Fault::NoAnswer(_)))
+                    && matches!(self.calls.get(op), Some(Call::Rebuild { .. })) =>
+            {
+                if let Some(Call::Rebuild { role }) = self.calls.get(op) {
+                    self.verified.remove(role);
+                }
+            }
             Event::Done(op, Err(Fault::NoAnswer(_))) => {
                 if let Some(Call::Create { role } | Call::Start { role, .. }) = self.calls.get(op) {
                     self.known_absent.remove(role);
@@ -748,11 +936,15 @@ impl Node {
                         "{role} is created although nobody knows that it is absent"
                     ));
                 }
+                if let Call::Rebuild { role } = &call
+                    && !self.verified.contains(role)
+                {
+                    return Err(format!("{role} is rebuilt, and nobody knows from what"));
+                }
                 self.calls.insert(op, call.clone());
-                let slow = if matches!(call, Call::Image { .. }) {
-                    10
-                } else {
-                    1
+                let slow = match call {
+                    Call::Image { .. } | Call::Verify { .. } | Call::Rebuild { .. } => 10,
+                    _ => 1,
                 };
                 let at = self.now + Duration::from_millis(self.latency * slow);
                 for minute in 1..=4 {
@@ -784,19 +976,18 @@ impl Node {
                     self.watched.insert(pid);
                 }
             }
-            Action::Persist(durable) => {
-                self.spending(&durable)?;
-                let end = if self.now < self.disk_full_until {
-                    let error = Err("no space left on device".to_owned());
-                    Due::Deliver(self.generation, Event::Persisted(error))
-                } else {
-                    Due::Written(self.generation, ledger::encode(&durable))
-                };
-                self.at(self.now + Duration::from_millis(5) + self.disk_slow, end);
+            Action::Persist(entry) => {
+                if let Entry::Budgets(budgets) = &entry {
+                    self.spending(budgets)?;
+                }
+                self.to_write.push_back(entry);
+                let at = self.now + Duration::from_millis(5) + self.disk_slow;
+                self.writer_free = self.writer_free.max(at);
+                self.at(self.writer_free, Due::Written(self.generation));
             }
             Action::Record(volatile) => {
                 self.run = volatile;
-                let wanted = workload(self.variant);
+                let wanted = self.wanted();
                 let left_over = self.containers.iter().any(|container| {
                     !container.stranger
                         && (self.leaving.contains(&container.id)
@@ -806,13 +997,17 @@ impl Node {
                     self.answered_failures = 0;
                 }
             }
+            Action::Preload => {
+                let at = self.now + Duration::from_secs(1);
+                self.at(at, Due::Deliver(self.generation, Event::PreloadDone));
+            }
             Action::Rescue(rescue, _) => self.help(rescue)?,
             Action::Notify(Notify::Ready) => {
                 self.ready = true;
                 self.fed = self.now;
             }
             Action::Notify(Notify::Watchdog) => {
-                let rung = self.daemon.as_ref().map(Supervisor::rung);
+                let rung = self.supervisor().map(Supervisor::rung);
                 if rung == Some(Rung::Withhold) {
                     return Err("the watchdog is fed while it is withheld".to_owned());
                 }
@@ -826,6 +1021,17 @@ impl Node {
                 self.count_towards_the_minute()?;
                 self.reported(report.kind)?;
             }
+            Action::Stage(_)
+            | Action::LookAtGates
+            | Action::Hook(_)
+            | Action::Snapshot(_)
+            | Action::Restore(_)
+            | Action::Load(_)
+            | Action::Tidy(_) => {
+                self.count_towards_the_minute()?;
+                self.begin_deed(action);
+            }
+            Action::Enforce(id) => self.enforce(id)?,
             Action::Exit => self.exit()?,
         }
         Ok(())
@@ -838,33 +1044,34 @@ impl Node {
                 ..escalation()
             },
             ready: Ready::Healthy,
+            trial: releases::trial(),
+            activation: self.activation(),
         }
     }
 
-    fn reload(&self) -> Event {
+    pub(super) fn reload(&mut self) -> Event {
+        self.read_again();
         Event::Reload {
-            desired: workload(self.variant),
+            desired: self.wanted(),
             policy: Some(self.policy()),
         }
     }
 
-    fn uptime(&self) -> Time {
+    pub(super) fn uptime(&self) -> Time {
         Time(self.now.saturating_sub(self.booted.0))
     }
 
-    /// The ledger on disk.
-    pub fn on_disk(&self) -> Durable {
-        let text = self.disk.as_ref();
-        text.and_then(|text| ledger::decode(text).ok())
-            .unwrap_or_default()
+    /// The ledger on disk, as it was written.
+    pub fn on_disk(&self) -> &Durable {
+        &self.recorded
     }
 
     /// The upper rungs are used only when the engine's own has been.
-    fn spending(&self, durable: &Durable) -> Result<(), String> {
-        let before = self.on_disk();
+    fn spending(&self, durable: &Budgets) -> Result<(), String> {
+        let before = self.on_disk().budgets.clone();
         let more =
             durable.withheld > before.withheld || durable.reboots.count() > before.reboots.count();
-        let Some(view) = self.daemon.as_ref().map(Supervisor::view) else {
+        let Some(view) = self.supervisor().map(Supervisor::view) else {
             return Ok(());
         };
         let tried = view.engine_restarts >= escalation().engine_restarts || self.unhelped;
@@ -895,9 +1102,8 @@ impl Node {
         match rescue {
             Rescue::Engine => {
                 if !self
-                    .daemon
-                    .as_ref()
-                    .is_some_and(|daemon| daemon.view().engine_silent)
+                    .supervisor()
+                    .is_some_and(|supervisor| supervisor.view().engine_silent)
                 {
                     return Err("the engine is restarted although it answers".to_owned());
                 }
@@ -911,7 +1117,8 @@ impl Node {
                 if !self.reboot_allowed {
                     return Err("a reboot is asked for, and none is allowed".to_owned());
                 }
-                if self.on_disk().reboots.count() <= self.reboots_before_write {
+                self.no_upper_rung_on_trial()?;
+                if self.on_disk().budgets.reboots.count() <= self.reboots_before_write {
                     return Err("a reboot is asked for before it is in the ledger".to_owned());
                 }
                 self.reboots.push(self.now);
@@ -998,14 +1205,19 @@ impl Node {
         match kind {
             ReportKind::Restarting
             | ReportKind::Recreating
+            | ReportKind::Rebuilding
             | ReportKind::EngineRefused
             | ReportKind::EngineSilent => {
                 self.answered_failures += 1;
             }
             // Only an engine that answers again can be helped again.
             ReportKind::EngineBack => self.unhelped = false,
+            ReportKind::Committed => self.shelf.ends[0] += 1,
+            ReportKind::RolledBack => self.shelf.ends[1] += 1,
+            ReportKind::GivenUp => self.shelf.ends[2] += 1,
             ReportKind::WatchdogWithheld => {
-                let Some(view) = self.daemon.as_ref().map(Supervisor::view) else {
+                self.no_upper_rung_on_trial()?;
+                let Some(view) = self.supervisor().map(Supervisor::view) else {
                     return Ok(());
                 };
                 if view.withheld > escalation().withholds {
@@ -1014,7 +1226,7 @@ impl Node {
                         view.withheld
                     ));
                 }
-                let limit = escalation().restarts + escalation().recreates;
+                let limit = escalation().restarts + escalation().recreates + escalation().rebuilds;
                 if self.answered_failures < limit && !view.engine_silent {
                     return Err(format!(
                         "the watchdog is withheld after {} failures",
@@ -1039,7 +1251,7 @@ impl Node {
         let answer = if !past(self.unaskable.get(&role)) || (self.probes_by_engine && engine_hangs)
         {
             Answer::CannotAsk("nobody could ask".to_owned())
-        } else if !past(self.sick.get(&role)) {
+        } else if !past(self.sick.get(&role)) || self.is_sick_by_nature(&role) {
             Answer::Fail("503".to_owned())
         } else if self.container_of(&role).is_some_and(|container| {
             let connected = match &container.joins {
@@ -1075,6 +1287,60 @@ impl Node {
         self.containers
             .iter()
             .find(|container| container.name == name)
+    }
+
+    fn is_sick_by_nature(&self, role: &Role) -> bool {
+        let app = self
+            .container_of(role)
+            .filter(|_| role.as_str() == "app")
+            .filter(|app| matches!(app.state, SeenState::Running(_)));
+        app.is_some_and(|app| {
+            let ran = self.now.saturating_sub(app.started);
+            self.shelf.is_sick(app.made_by.as_ref(), ran)
+        })
+    }
+
+    /// Containers that are not in the workload any more.
+    pub(super) fn leave_out(&mut self) {
+        let wanted = self.wanted();
+        for container in &self.containers {
+            if !wanted.iter().any(|desired| desired.role == container.role) {
+                self.leaving.push(container.id.clone());
+            }
+        }
+    }
+
+    pub(super) fn process_of_role(&self, role: &Role) -> bool {
+        self.containers.iter().any(|container| {
+            container.role == *role
+                && !container.stranger
+                && matches!(container.state, SeenState::Running(_))
+        })
+    }
+
+    /// Nobody gets an answer from the engine just now.
+    pub(super) fn engine_is_away(&self) -> bool {
+        self.stuck || self.now < self.hangs_until || self.now < self.waits_until
+    }
+
+    pub(super) fn say_busy(&mut self, which: usize, busy: bool) -> Result<(), String> {
+        let role = roles()[which % 2].clone();
+        let Some((_, pid)) = self.process_of(which) else {
+            return Ok(());
+        };
+        if busy {
+            self.busy.insert(role.clone(), pid);
+        } else {
+            self.busy.remove(&role);
+        }
+        let note = Event::App(role, AppNote::Busy(busy));
+        self.deliver(self.generation, note)
+    }
+
+    /// A process runs that has said that it is busy.
+    pub(super) fn is_busy(&self, which: usize) -> bool {
+        let said = self.busy.get(&roles()[which % 2]);
+        self.process_of(which).map(|(_, pid)| pid).as_ref() == said && said.is_some()
     }
 
     fn process(&self, id: &str) -> Option<u32> {
@@ -1131,7 +1397,7 @@ impl Node {
             }
             Err(Fault::NoAnswer("timed out".to_owned()))
         } else {
-            let changes = !matches!(call, Call::Survey | Call::Look { .. });
+            let changes = !matches!(call, Call::Survey | Call::Look { .. } | Call::Verify { .. });
             if changes && !matches!(call, Call::Image { .. }) && self.now < self.half_hangs_until {
                 Err(Fault::NoAnswer("timed out".to_owned()))
             } else if !changes && self.confused > 0 {
@@ -1160,6 +1426,7 @@ impl Node {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn obey(&mut self, call: &Call) -> Result<Outcome, Fault> {
         match call {
             Call::Survey => Ok(Outcome::Seen(self.seen(None))),
@@ -1167,9 +1434,34 @@ impl Node {
             Call::Image { .. } if self.now < self.image_gone_until => Err(Fault::ImageMissing(
                 "neither the store nor the engine has it".to_owned(),
             )),
-            Call::Image { .. } => Ok(Outcome::Image {
-                id: "sha256:1".to_owned(),
+            Call::Image { role } => Ok(Outcome::Image {
+                id: self.image_of(role),
             }),
+            Call::Verify { .. }
+                if self.now < self.store_damaged_until.max(self.image_gone_until) =>
+            {
+                Err(Fault::ImageMissing("the store has it not".to_owned()))
+            }
+            Call::Verify { role } => {
+                self.verified.insert(role.clone());
+                Ok(Outcome::Whole {
+                    id: self.image_of(role),
+                })
+            }
+            Call::Rebuild { role } => {
+                let id = self.image_of(role);
+                if let Some(user) = self.containers.iter().find(|one| one.image.0 == id) {
+                    let text = format!("{} is rebuilt under {}", id, user.name);
+                    self.broken.get_or_insert(text);
+                }
+                // It is removed first; whether it comes again is another matter.
+                self.damage.remove(&id);
+                self.rebuilds += 1;
+                if self.now < self.image_gone_until {
+                    return Err(Fault::ImageMissing("the store has it not".to_owned()));
+                }
+                Ok(Outcome::Image { id })
+            }
             Call::Create { role } => {
                 let name = format!("work-{role}");
                 if self
@@ -1179,7 +1471,8 @@ impl Node {
                 {
                     return Err(Fault::Conflict(format!("{name} is taken")));
                 }
-                let desired = workload(self.variant)
+                let desired = self
+                    .in_force()
                     .into_iter()
                     .find(|desired| desired.role == *role);
                 let Some(desired) = desired else {
@@ -1193,14 +1486,20 @@ impl Node {
                     },
                 };
                 let id = self.fresh_id();
+                let image = self.image_of(role);
+                let damage = self.damage.get(&image).cloned().unwrap_or_default();
                 self.known_absent.insert(role.clone(), false);
                 self.containers.push(Container {
                     id: id.clone(),
                     name,
                     role: role.clone(),
                     hash: desired.hash.clone(),
+                    image_id: desired.image_id.clone().unwrap_or_default(),
+                    made_by: self.shelf.enforced.clone(),
+                    started: self.now,
                     state: SeenState::Created,
                     stranger: false,
+                    image: (image, damage),
                     joins,
                     last_pid: None,
                 });
@@ -1275,13 +1574,22 @@ impl Node {
             address: None,
         };
         container.state = SeenState::Running(running.clone());
+        container.started = self.now;
         let role = container.role.clone();
+        let damaged = container.image.1.get(&role).copied();
+        let by_nature = if role.as_str() == "app" {
+            self.shelf.written();
+            self.shelf.exits(container.made_by.as_ref())
+        } else {
+            None
+        };
         let after = match self.loops.get_mut(&role) {
+            _ if damaged.is_some() => damaged.map(Duration::from_millis),
             Some((after, left)) if *left > 0 => {
                 *left -= 1;
                 Some(Duration::from_millis(*after))
             }
-            _ => None,
+            _ => by_nature,
         };
         if let Some(after) = after {
             self.at(self.now + after, Due::End(id.to_owned(), running.pid));
@@ -1299,7 +1607,7 @@ impl Node {
                 role: container.role.clone(),
                 id: container.id.clone(),
                 hash: container.hash.clone(),
-                image_id: "sha256:1".to_owned(),
+                image_id: container.image.0.clone(),
                 image_health: None,
                 state: match (&container.state, container.last_pid) {
                     (SeenState::Exited { .. }, Some(pid)) if self.now < self.blind_until => {
@@ -1309,6 +1617,15 @@ impl Node {
                 },
             })
             .collect()
+    }
+
+    /// The ID of the image that a role's next container is made from.
+    fn image_of(&self, role: &Role) -> String {
+        workload(self.variant)
+            .into_iter()
+            .find(|desired| desired.role == *role)
+            .and_then(|desired| desired.image_id)
+            .unwrap_or_default()
     }
 
     fn named(&self, id: &str, role: &Role) -> bool {
@@ -1330,10 +1647,13 @@ impl Node {
             })
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn fall(&mut self, blow: &Blow) -> Result<(), String> {
         let until = |span: u64| self.now + Duration::from_secs(span);
         let role = |which: usize| roles()[which % 2].clone();
         match *blow {
+            Blow::Turn(ref turn) => return self.turn(turn),
+            Blow::CutAfter(after) => self.power_after = Some(after),
             Blow::Kill(which) | Blow::StoppedByHand(which) => {
                 if let Some((id, pid)) = self.process_of(which) {
                     self.end(&id, pid, 137);
@@ -1399,6 +1719,29 @@ impl Node {
                     Due::Deliver(self.generation, Event::StoreChanged),
                 );
             }
+            Blow::ImageDamaged(broker, app, after) => {
+                let of = |role: &Role| match role.as_str() {
+                    "broker" => broker,
+                    _ => app,
+                };
+                let damage: Damage = roles()
+                    .into_iter()
+                    .filter(of)
+                    .map(|role| (role, after))
+                    .collect();
+                for id in ["sha256:1", "sha256:2"] {
+                    self.damage.insert(id.to_owned(), damage.clone());
+                }
+                for container in &mut self.containers {
+                    container.image.1.clone_from(&damage);
+                }
+                for (which, role) in roles().iter().enumerate() {
+                    if let Some((id, pid)) = self.process_of(which).filter(|_| of(role)) {
+                        self.end(&id, pid, 1);
+                    }
+                }
+            }
+            Blow::StoreDamaged(span) => self.store_damaged_until = until(span),
             Blow::DiskFull(span) => self.disk_full_until = until(span),
             Blow::ClockBack(millis) => {
                 let real = self.now;
@@ -1413,12 +1756,7 @@ impl Node {
             }
             Blow::Reload(variant) => {
                 self.variant = variant % 4;
-                let wanted = workload(self.variant);
-                for container in &self.containers {
-                    if !wanted.iter().any(|desired| desired.role == container.role) {
-                        self.leaving.push(container.id.clone());
-                    }
-                }
+                self.leave_out();
                 let event = self.reload();
                 return self.deliver(self.generation, event);
             }
@@ -1438,8 +1776,12 @@ impl Node {
         let Some(daemon) = &self.daemon else {
             return Ok(());
         };
-        let idle = daemon.rung() == Rung::Foot
-            && daemon.verdict() != monopod::core::health::Verdict::Healthy
+        // An update has deadlines of its own.
+        let updating = matches!(self.shelf.stage.0, "trial" | "snapshot" | "rollback");
+        let supervisor = daemon.supervisor();
+        let idle = supervisor.rung() == Rung::Foot
+            && supervisor.verdict() != monopod::core::health::Verdict::Healthy
+            && !updating
             && self.now >= self.image_gone_until;
         if !idle {
             self.idle_since = None;
@@ -1458,6 +1800,10 @@ impl Node {
 
     /// What must hold after every event.
     fn check(&mut self) -> Result<(), String> {
+        if let Some(why) = self.broken.take() {
+            return Err(why);
+        }
+        self.check_releases()?;
         self.check_that_something_is_done()?;
         for role in roles() {
             let running = self.containers.iter().filter(|container| {
@@ -1477,7 +1823,7 @@ impl Node {
             return Err("the daemon was told to stop and does not".to_owned());
         }
         if let Some(daemon) = &self.daemon {
-            let withheld = daemon.rung() == Rung::Withhold;
+            let withheld = daemon.supervisor().rung() == Rung::Withhold;
             if !withheld
                 && self.now.saturating_sub(self.fed) > WATCHDOG / 2 + Duration::from_secs(1)
             {

@@ -132,7 +132,7 @@ pub(super) fn make(arguments: &Create) -> Result<(), Exit> {
             return Err(fail(Exit::Usage, "standard input can be read only once"));
         }
     }
-    let bar = Bar::new();
+    let mut bar = Bar::new();
     let output = &arguments.output;
     let created = bundle::create(recipe, archives, key.as_ref(), output, &mut |progress| {
         bar.show(progress);

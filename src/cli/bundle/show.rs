@@ -19,7 +19,7 @@ pub(super) fn check(paths: &Paths, arguments: &Verify) -> Result<(), Exit> {
     let trust = trust(paths, arguments.key.as_deref())?;
     let here = arguments.key.is_none().then(|| Machine::here(paths));
     let open = open(file)?;
-    let bar = Bar::new();
+    let mut bar = Bar::new();
     let limit = node.store.max_image_size;
     let verified = bundle::verify(&open, &trust, here.as_ref(), limit, &mut |progress| {
         bar.show(progress);

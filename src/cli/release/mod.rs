@@ -25,8 +25,8 @@ Examples:
   monopod release activate                    try the one that waits
   monopod release rollback                    back to the one before, now
 
-A release is a workload file with its exact images, under an id of 12 digits. It runs on trial first: if it
-stays healthy for as long as [update] in node.toml says, it is committed; otherwise the one before comes
+A release is a workload file with its exact images, under an id of 12 digits. It runs on trial first:
+if it stays healthy for as long as node.toml says, it is committed; otherwise the one before comes
 back by itself, and the new one is rejected: never taken again but by monopod release retry.
 
 Exit codes: 0 done, 1 failed or no such release, 2 wrong usage, 3 node.toml is invalid, 4 refused (a
@@ -46,7 +46,8 @@ Examples:
   monopod release show 3f9a02c7d1e4 --json
 
 It reads what is on disk and needs no daemon; the signature is checked again.
-Exit codes: 0 done, 1 failed or no such release, 4 its folder is damaged, or its signature does not hold.";
+Exit codes: 0 done, 1 failed or no such release, 2 wrong usage, 4 its folder is damaged, or its
+signature does not hold.";
 
 const STAGE_EXAMPLES: &str = "\
 Examples:
@@ -56,8 +57,8 @@ Examples:
   monopod release activate                            then try it, when the moment is good
 
 Without a daemon nothing is taken in.
-Exit codes: 0 staged, 1 failed or no such release, 2 wrong usage, 3 node.toml is invalid, 4 refused: the store
-is as it was, 5 no daemon.";
+Exit codes: 0 staged, 1 failed or no such release, 2 wrong usage, 3 node.toml is invalid, 4 refused:
+the store is as it was, 5 no daemon.";
 
 const ACTIVATE_EXAMPLES: &str = "\
 Examples:
@@ -65,16 +66,16 @@ Examples:
   monopod release activate 3f9a02c7d1e4       this one
   monopod release activate --now              even if the workload says that it is busy
 
-It does not wait for the window or the hold of [update]. It returns when the daemon has taken the request;
-monopod status --watch shows the rest.
+It does not wait for the window or a hold. It returns when the daemon has taken the request; monopod
+status --watch shows the rest.
 Exit codes: 0 taken, 1 no such release, 4 refused, 5 no daemon.";
 
 const ROLLBACK_EXAMPLES: &str = "\
 Examples:
   monopod release rollback
 
-A release on trial is ended and rejected; otherwise the one before the current comes back. It needs no file
-and no signature: the release before is kept on disk.
+A release on trial is ended and rejected; otherwise the one before the current comes back. It needs
+no file and no signature: the release before is kept on disk.
 Exit codes: 0 taken, 1 failed, 4 there is none before, 5 no daemon.";
 
 const RETRY_EXAMPLES: &str = "\
@@ -268,7 +269,7 @@ fn stage(paths: &Paths, arguments: &Stage) -> Exit {
         return request(&offer(&id));
     }
     // Only a daemon remembers that it is to wait: the next one would take what it finds.
-    if let Err(exit) = block_on_answer() {
+    if let Err(exit) = daemon_answers() {
         return exit;
     }
     let unpacked = match unpack_bundle(paths, &arguments.what, arguments.allow_downgrade) {
@@ -290,7 +291,7 @@ fn stage(paths: &Paths, arguments: &Stage) -> Exit {
 }
 
 /// Whether a daemon answers.
-fn block_on_answer() -> Result<(), Exit> {
+fn daemon_answers() -> Result<(), Exit> {
     let answer = block_on(async {
         match control::ask(async |client| client.version().await).await {
             Ok(_) => Exit::Done,

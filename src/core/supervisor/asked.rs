@@ -63,7 +63,7 @@ impl Supervisor {
                 Some(index) => {
                     changed = true;
                     // The image that is on its way may be another one than is needed now.
-                    self.abandon(index, &[Kind::Image]);
+                    self.abandon(index, &[Kind::Image, Kind::Verify, Kind::Rebuild]);
                     self.machines[index].change(desired, now);
                 }
                 None => {
@@ -163,7 +163,8 @@ impl Supervisor {
         // Whatever delays or occupies an attempt does not delay the end.
         for index in 0..self.machines.len() {
             self.machines[index].record.hold = self.now;
-            self.abandon(index, &[Kind::Image, Kind::Look]);
+            let kinds = [Kind::Image, Kind::Verify, Kind::Rebuild, Kind::Look];
+            self.abandon(index, &kinds);
         }
         self.engine.silent = 0;
         self.engine.since = self.now;
@@ -176,6 +177,10 @@ impl Machine {
     fn change(&mut self, desired: Desired, now: Time) {
         self.want = Want::Run(desired);
         self.image = Image::Unchecked;
+        if self.course == Course::Rebuild {
+            // Another image, perhaps; and what failed is forgotten.
+            self.course = Course::Keep;
+        }
         self.forgive(now);
         self.trouble = None;
         let question = self.found().cloned().map(|found| self.question(&found));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Rescuing, Supervisor, Survey};
 use crate::core::api::{Action, ReportKind, Rescue};
-use crate::core::container::{Course, Kind, Lately, Machine, Phase, Why};
+use crate::core::container::{Kind, Lately, Machine, Phase};
 use crate::core::health::Verdict;
 use crate::core::ladder::Ladder;
 use crate::core::time::Time;
@@ -280,9 +280,7 @@ impl Machine {
         self.record.strikes = lately.strikes;
         self.record.quick = lately.quick;
         self.record.hold = now;
-        if let Course::Restart(Why::Sick) | Course::Recreate(Why::Sick) = self.course {
-            self.course = Course::Keep;
-        }
+        self.spare();
     }
 
     /// Whether the answer that comes now, to a look at a process that has ended, was long in coming.

@@ -31,7 +31,9 @@ impl Supervisor {
                 continue;
             };
             let machine = &mut self.machines[index];
-            if machine.found().is_some() && !matches!(machine.course, Course::Recreate(_)) {
+            if machine.found().is_some()
+                && !matches!(machine.course, Course::Recreate(_) | Course::Rebuild)
+            {
                 machine.course = course;
             }
         }

@@ -12,6 +12,7 @@ mod asked;
 mod engine;
 mod follow;
 mod outcome;
+mod rebuild;
 mod rungs;
 mod settle;
 mod survey;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use view::{ContainerView, Step, StepKind, View};
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::core::api::{Action, Call, Desired, Event, Notify, OpId, Parting, Report, ReportKind};
@@ -111,6 +113,8 @@ enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Preload {
     Running,
+    /// They are gone through, and will be once more.
+    Again,
     Done,
 }
 
@@ -138,6 +142,10 @@ pub struct Supervisor {
     write_at: Time,
     recorded: Volatile,
     preload: Preload,
+    /// What is damaged in the store, a line for each image.
+    damaged: Vec<String>,
+    /// The damage for which the preload folder was gone through again.
+    fetched: BTreeSet<String>,
     parting: Option<End>,
     /// What runs is on trial: instead of the upper rungs there is the way back.
     trial: bool,
@@ -210,6 +218,8 @@ impl Supervisor {
             write_at: now,
             recorded: volatile,
             preload: Preload::Running,
+            damaged: Vec::new(),
+            fetched: BTreeSet::new(),
             parting: None,
             trial: false,
             refused: None,
@@ -281,10 +291,8 @@ impl Supervisor {
             }
             Event::Persisted(Part::Budgets, result) => self.persisted(result),
             Event::StoreChanged => self.look_for_images(),
-            Event::PreloadDone => {
-                self.preload = Preload::Done;
-                self.look_for_images();
-            }
+            Event::PreloadDone => self.preload_done(),
+            Event::StoreDamaged(lines) => self.store_damaged(lines),
             Event::Reload { desired, policy } => self.reload(desired, policy),
             Event::ReloadRefused(why) => self.refused = Some(why),
             Event::Rescued(rescue, result) => self.rescued(rescue, result),
@@ -347,6 +355,8 @@ impl Supervisor {
             // A survey is never a machine's own.
             Call::Survey | Call::Look { .. } => Kind::Look,
             Call::Image { .. } => Kind::Image,
+            Call::Verify { .. } => Kind::Verify,
+            Call::Rebuild { .. } => Kind::Rebuild,
             Call::Create { .. } => Kind::Create,
             Call::Start { .. } => Kind::Start,
             Call::Stop { .. } => Kind::Stop,
@@ -360,7 +370,8 @@ impl Supervisor {
             Kind::Stop if machine.course == Course::Keep && machine.outdated() => {
                 machine.course = Course::Recreate(Why::Outdated);
             }
-            Kind::Stop | Kind::Look | Kind::Image | Kind::Remove => {}
+            Kind::Stop | Kind::Look | Kind::Image | Kind::Verify | Kind::Rebuild | Kind::Remove => {
+            }
         }
         let (op, expires) = self.call(call);
         self.machines[index].pending = Some(Pending { op, kind, expires });

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{Preload, Supervisor, Survey, healthy_for};
 use crate::core::api::{Fault, OpId, Outcome, ReportKind};
-use crate::core::container::{Alive, Course, Found, Image, Kind, Machine, Phase, Want, Watch, Why};
+use crate::core::container::{
+    Alive, Course, Found, Image, Kind, MOVES, Machine, Phase, Want, Watch, Why,
+};
 use crate::core::health::{Tracker, Verdict};
 use crate::core::ladder::{Answered, answer};
 use crate::core::sight::Sight;
@@ -18,9 +20,6 @@ const LOOKS: u32 = 16;
 
 /// A container's trouble when nobody asked it to end.
 const ENDED: &str = "ended by itself";
-
-/// How long after an image was missing it is looked for again, if nobody says before that it has come.
-const IMAGE_AGAIN: Duration = Duration::from_secs(60);
 
 /// How a process came to its end.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +100,11 @@ impl Supervisor {
     /// Nobody waits for a call any more.
     pub(super) fn expire(&mut self, index: usize, kind: Kind) {
         self.machines[index].pending = None;
+        if kind == Kind::Verify {
+            // That is the store's medium, and not the engine.
+            self.step_over(index, "the store could not be read in time");
+            return;
+        }
         self.engine_silent("a call did not end in time");
         self.unsure(index, kind);
     }
@@ -110,9 +114,9 @@ impl Supervisor {
         for machine in &mut self.machines {
             if let Some(pending) = &mut machine.pending
                 && pending.op == op
-                && pending.kind == Kind::Image
+                && let Kind::Image | Kind::Verify | Kind::Rebuild = pending.kind
             {
-                pending.expires = now + Duration::from_secs(180);
+                pending.expires = now + MOVES;
             }
         }
     }
@@ -122,10 +126,14 @@ impl Supervisor {
         let role = self.machines[index].role.clone();
         match outcome {
             Outcome::Seen(seen) => self.looked(index, &seen),
+            Outcome::Whole { id } => self.verified(index, id),
             Outcome::Image { id } => {
                 let machine = &mut self.machines[index];
                 machine.image = Image::Ready(id);
                 machine.trouble = None;
+                if kind == Kind::Rebuild {
+                    self.rebuilt(index);
+                }
             }
             Outcome::Created {
                 id,
@@ -135,7 +143,7 @@ impl Supervisor {
                 let machine = &mut self.machines[index];
                 let image_id = match std::mem::replace(&mut machine.image, Image::Unchecked) {
                     Image::Ready(id) => id,
-                    Image::Unchecked | Image::Missing { .. } => String::new(),
+                    Image::Unchecked | Image::Stored(_) | Image::Missing { .. } => String::new(),
                 };
                 let found = Found {
                     id,
@@ -223,10 +231,11 @@ impl Supervisor {
         machine.look_at = hold;
         match kind {
             // These change nothing that a pidfd or a later look does not show.
-            Kind::Look | Kind::Image => {}
+            Kind::Look | Kind::Image | Kind::Verify => {}
             // Nothing is looked at in between: only what was answered since tells this from silence.
             Kind::Stop if self.engine.silent > 1 => {}
-            Kind::Stop => self.unanswered(index),
+            // To do it twice is to do it once.
+            Kind::Stop | Kind::Rebuild => self.unanswered(index),
             Kind::Create | Kind::Start | Kind::Remove => {
                 machine.enter(Phase::Unseen, now);
                 self.unanswered(index);
@@ -239,7 +248,20 @@ impl Supervisor {
         let now = self.now;
         let role = self.machines[index].role.clone();
         let text = match fault {
+            Fault::ImageMissing(text)
+            | Fault::NotFound(text)
+            | Fault::Conflict(text)
+            | Fault::Refused(text)
+                if kind == Kind::Verify =>
+            {
+                self.not_verified(index, &text);
+                return;
+            }
             Fault::ImageMissing(text) => {
+                if kind == Kind::Rebuild {
+                    // Gone from both. It is waited for as ever.
+                    self.machines[index].spare();
+                }
                 self.image_missing(index, &text);
                 return;
             }
@@ -256,7 +278,8 @@ impl Supervisor {
         };
         let verb = match kind {
             Kind::Look => "look at its container",
-            Kind::Image => "take its image",
+            Kind::Image | Kind::Verify => "take its image",
+            Kind::Rebuild => "take its image anew",
             Kind::Create => "make its container",
             Kind::Start => "start its container",
             Kind::Stop => "stop its container",
@@ -271,8 +294,7 @@ impl Supervisor {
             && machine.verdict() != Verdict::Unhealthy
         {
             // What runs is well: only what should replace it has to wait.
-            let again = now + IMAGE_AGAIN;
-            machine.image = Image::Missing { again };
+            machine.image = Image::missing(now);
             if !known {
                 self.report(Some(&role), ReportKind::EngineRefused, text);
             }
@@ -281,7 +303,7 @@ impl Supervisor {
         self.report(Some(&role), ReportKind::EngineRefused, text);
         // What a refused call left behind is looked at before anything else is tried.
         let machine = &mut self.machines[index];
-        if !matches!(kind, Kind::Image | Kind::Stop) {
+        if !matches!(kind, Kind::Image | Kind::Rebuild | Kind::Stop) {
             machine.enter(Phase::Unseen, now);
         }
         self.strike(index, None);
@@ -292,9 +314,8 @@ impl Supervisor {
 
     /// Its image is nowhere. An archive may still bring it.
     fn image_missing(&mut self, index: usize, text: &str) {
-        let again = self.now + IMAGE_AGAIN;
         let machine = &mut self.machines[index];
-        machine.image = Image::Missing { again };
+        machine.image = Image::missing(self.now);
         if let Course::Recreate(Why::Sick) = machine.course {
             // What is there can still be restarted.
             machine.course = Course::Restart(Why::Sick);
@@ -343,6 +364,7 @@ impl Supervisor {
 
     /// A failure: the ladder answers it.
     pub(super) fn strike(&mut self, index: usize, healthy_for: Option<Duration>) {
+        self.no_room(index);
         let policy = self.config.escalation.clone();
         let now = self.now;
         let machine = &mut self.machines[index];
@@ -359,10 +381,9 @@ impl Supervisor {
             Answered::Spent => self
                 .jitter
                 .delay(u32::MAX, policy.backoff_base, policy.backoff_max),
-            Answered::Restart(..) | Answered::Recreate(..) => {
-                self.jitter
-                    .delay(record.quick, policy.backoff_base, policy.backoff_max)
-            }
+            Answered::Restart(..) | Answered::Recreate(..) | Answered::Rebuild(..) => self
+                .jitter
+                .delay(record.quick, policy.backoff_base, policy.backoff_max),
         };
         record.hold = now + delay;
         let (course, kind, rung) = match answered {
@@ -375,6 +396,11 @@ impl Supervisor {
                 Course::Recreate(Why::Sick),
                 ReportKind::Recreating,
                 format!("recreation {turn} of {of}"),
+            ),
+            Answered::Rebuild(turn, of) => (
+                Course::Rebuild,
+                ReportKind::Rebuilding,
+                format!("rebuild of its image {turn} of {of}"),
             ),
             Answered::Spent if record.strikes.is_multiple_of(2) => (
                 Course::Recreate(Why::Sick),
@@ -393,9 +419,7 @@ impl Supervisor {
             course => course,
         };
         // What root, the files or a leader want is not the ladder's to take back.
-        if let Course::Keep | Course::Restart(Why::Sick) | Course::Recreate(Why::Sick) =
-            machine.course
-        {
+        if machine.course == Course::Keep || machine.course.is_the_ladders() {
             machine.course = course;
         }
         machine.image = Image::Unchecked;
@@ -441,10 +465,8 @@ impl Supervisor {
             Sight::Adopted => {
                 let machine = &mut self.machines[index];
                 machine.record.started = true;
-                if let Course::Restart(Why::Sick) | Course::Recreate(Why::Sick) = machine.course {
-                    // It is another process than the one that was sick.
-                    machine.course = Course::Keep;
-                }
+                // It is another process than the one that was sick.
+                machine.spare();
                 self.watch(index);
                 self.report(
                     Some(&role),

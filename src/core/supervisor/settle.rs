@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{Preload, Supervisor, Survey, Writing, calm_for};
 use crate::core::api::{Action, Call, Notify, Parting, ReportKind};
-use crate::core::container::{Course, Image, Machine, Phase, Want, Why, World};
+use crate::core::container::{Course, Image, Machine, Phase, Want};
 use crate::core::health::Verdict;
 use crate::core::ladder::Ladder;
 use crate::core::ledger::Volatile;
+use crate::core::next::World;
 use crate::core::time::Time;
 use crate::spec::types::{Condition, Ready, Role};
 
@@ -26,6 +27,7 @@ impl Supervisor {
         self.ask();
         self.judge();
         self.follow();
+        self.make_room();
         self.machines.retain(|machine| {
             let gone = machine.want == Want::Gone && matches!(machine.phase, Phase::Absent);
             !gone || machine.pending.is_some()
@@ -98,12 +100,8 @@ impl Supervisor {
             let verdict = machine.verdict();
             if verdict == Verdict::Healthy {
                 machine.trouble = None;
-                if matches!(
-                    machine.course,
-                    Course::Restart(Why::Sick) | Course::Recreate(Why::Sick)
-                ) && machine.pending.is_none()
-                {
-                    machine.course = Course::Keep;
+                if machine.pending.is_none() {
+                    machine.spare();
                 }
                 if calm_for(machine, self.now).is_some_and(|span| span >= stable) {
                     machine.record.clear();
@@ -203,6 +201,8 @@ impl Supervisor {
                         .desired()
                         .is_some_and(|desired| desired.needs(&machine.role))
             }),
+            reserved: self.is_reserved(machine),
+            room: self.has_room(machine),
         }
     }
 

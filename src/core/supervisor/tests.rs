@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod rebuild;
+
 use super::*;
 use crate::core::api::{Answer, Fault, Outcome, Policy, Rescue, Running, Seen, SeenState};
 use crate::core::ladder::Rung;
@@ -69,6 +71,7 @@ impl Story {
             escalation: Escalation {
                 restarts: 1,
                 recreates: 1,
+                rebuilds: 0,
                 withholds: 1,
                 ..Escalation::default()
             },
@@ -328,6 +331,9 @@ fn the_watchdog_is_withheld_only_after_the_ledger_says_so() {
             let answer = match &call {
                 Call::Start { .. } => Ok(Outcome::Started(process(9))),
                 Call::Image { .. } => has_image(),
+                Call::Verify { .. } | Call::Rebuild { .. } => {
+                    unreachable!("there is no such rung")
+                }
                 Call::Create { .. } => created("app"),
                 Call::Look { .. } => {
                     let exited = SeenState::Exited { code: 0 };
@@ -593,6 +599,7 @@ fn a_reboot_that_nobody_makes_ends_in_the_safe_state() {
         let escalation = Escalation {
             restarts: 0,
             recreates: 0,
+            rebuilds: 0,
             reboot: true,
             ..Escalation::default()
         };
@@ -628,6 +635,7 @@ fn recording_a_reboot(desired: Vec<Desired>) -> Story {
     let escalation = Escalation {
         restarts: 0,
         recreates: 0,
+        rebuilds: 0,
         reboot: true,
         ..Escalation::default()
     };
@@ -743,6 +751,7 @@ fn files_and_policy_are_in_force_at_the_same_time() {
     let escalation = Escalation {
         restarts: 0,
         recreates: 0,
+        rebuilds: 0,
         ..Escalation::default()
     };
     let mut other = desired("app", &[]);

@@ -29,6 +29,8 @@ pub struct View {
     pub reboots: u32,
     /// Why the files that were read last are not in force.
     pub refused: Option<String>,
+    /// What is damaged in the store, a line for each image.
+    pub store_damaged: Vec<String>,
     /// When something is due next.
     pub deadline: Option<Time>,
     /// Every container, in the order of the workload file's dependencies.
@@ -140,6 +142,7 @@ impl Supervisor {
             engine_restarts: self.engine.used.restarts,
             reboots: self.budgets.reboots.count(),
             refused: self.refused.clone(),
+            store_damaged: self.damaged.clone(),
             deadline: self.deadline(),
             containers: self
                 .all_wanted()
@@ -253,6 +256,17 @@ impl Supervisor {
         self.survey == Survey::Done && self.machines.is_empty()
     }
 
+    /// It is known that no process of this container runs.
+    pub(crate) fn is_down(&self, role: &Role) -> bool {
+        match self.wanted(role).map(|machine| &machine.phase) {
+            Some(Phase::Unseen | Phase::Running(_)) => false,
+            Some(Phase::Absent | Phase::Created(_) | Phase::Dead { .. } | Phase::Exited { .. }) => {
+                true
+            }
+            None => self.survey == Survey::Done,
+        }
+    }
+
     /// Where the ladder stands.
     pub fn rung(&self) -> Rung {
         match self.ladder {
@@ -268,6 +282,7 @@ impl Supervisor {
                 .map(
                     |machine| match answer(machine.record.strikes, &self.config.escalation) {
                         Answered::Restart(..) => Rung::Restart,
+                        Answered::Rebuild(..) => Rung::Rebuild,
                         Answered::Recreate(..) | Answered::Spent => Rung::Recreate,
                     },
                 )
@@ -280,7 +295,7 @@ impl Supervisor {
     fn note(&self, machine: &Machine) -> Option<String> {
         if matches!(machine.image, Image::Missing { .. }) {
             return Some(match self.preload {
-                Preload::Running => "waits for the preload folder".to_owned(),
+                Preload::Running | Preload::Again => "waits for the preload folder".to_owned(),
                 Preload::Done => machine
                     .trouble
                     .clone()
@@ -289,6 +304,8 @@ impl Supervisor {
         }
         let doing = match machine.pending.map(|pending| pending.kind) {
             Some(Kind::Image) => Some("its image goes to the engine"),
+            Some(Kind::Verify) => Some("its image in the store is checked"),
+            Some(Kind::Rebuild) => Some("its image is rebuilt from the store"),
             Some(Kind::Create) => Some("is being made"),
             Some(Kind::Start) => Some("is being started"),
             Some(Kind::Look | Kind::Stop | Kind::Remove) | None => None,
@@ -365,7 +382,12 @@ impl Supervisor {
         let files = self.refused.as_ref().map_or(String::new(), |why| {
             format!("; new files are refused: {why}")
         });
-        format!("{head}: {}{engine}{files}", parts.join(", "))
+        let store = match self.damaged.as_slice() {
+            [] => String::new(),
+            [one] => format!("; {one}"),
+            [first, others @ ..] => format!("; {first} ({} more)", others.len()),
+        };
+        format!("{head}: {}{engine}{files}{store}", parts.join(", "))
     }
 }
 

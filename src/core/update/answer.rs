@@ -159,10 +159,31 @@ impl Update {
     }
 
     fn roll_back(&mut self) -> Result<String, Refused> {
-        if let Stage::Trial(trying) = &self.stage {
-            let release = trying.release.clone();
-            self.take_back("it was taken back by hand");
-            return Ok(format!("release {release} is taken back"));
+        const WHY: &str = "it was taken back by hand";
+        match &self.stage {
+            // One that has proved itself is the release that runs.
+            Stage::Trial(trying) if !trying.committing => {
+                let release = trying.release.clone();
+                self.take_back(WHY);
+                return Ok(format!("release {release} is taken back"));
+            }
+            Stage::Back(back) => {
+                return Ok(format!("release {} is being taken back", back.failed));
+            }
+            Stage::Hooking { ready, .. }
+            | Stage::Emptying { ready, .. }
+            | Stage::Snapshotting { ready, .. }
+            | Stage::Recording { ready, .. } => {
+                let ready = ready.clone();
+                self.call_off(&ready, WHY);
+                return Ok(format!("release {} is not tried", ready.release));
+            }
+            Stage::Trial(_)
+            | Stage::Idle
+            | Stage::Staging { .. }
+            | Stage::Delayed { .. }
+            | Stage::Waiting { .. }
+            | Stage::Ending => {}
         }
         let book = self.pen.wanted();
         let (Some(current), Some(previous)) = (book.current.clone(), book.previous.clone()) else {
@@ -177,7 +198,7 @@ impl Update {
             )));
         }
         self.write(|book| {
-            book.reject(&current, "it was taken back by hand");
+            book.reject(&current, WHY);
             book.next = Some(Next {
                 release: previous.clone(),
                 by: By::Back,

@@ -88,13 +88,14 @@ pub struct Update {
 }
 
 impl Update {
-    /// Begins with what the ledger says, after [`Book::at_start`]; whoever makes this has put
-    /// [`Book::running`] in force, or nothing if volumes are still to be put back.
-    pub fn new(rules: Rules, book: Book, locks: BTreeSet<Role>, now: Time) -> Self {
+    /// Begins with what the ledger says on disk, and what it is to say after [`Book::at_start`]: that
+    /// could perhaps not be written. Whoever makes this has put [`Book::running`] of the latter in force,
+    /// or nothing if volumes are still to be put back.
+    pub fn new(rules: Rules, disk: Book, book: Book, locks: BTreeSet<Role>, now: Time) -> Self {
         let stage = Stage::at_start(&book, &rules, now);
         Self {
             rules,
-            pen: Pen::new(book, now),
+            pen: Pen::new(disk, book, now),
             stage,
             locks,
             now,
@@ -150,6 +151,7 @@ impl Update {
             | Event::Reload { policy: None, .. }
             | Event::ReloadRefused(_)
             | Event::Rescued(..)
+            | Event::StoreDamaged(_)
             | Event::Restart(_) => {}
         }
     }
@@ -162,7 +164,8 @@ impl Update {
         }
         // Each round ends a stage or changes nothing; the way from offer to trial is no longer.
         for _ in 0..16 {
-            if !self.advance(facts) {
+            // What is known of the containers is of the past as soon as they are to be others.
+            if !self.orders.is_empty() || !self.advance(facts) {
                 break;
             }
         }
@@ -190,6 +193,15 @@ impl Update {
     /// There are to be no containers at the moment.
     pub(crate) fn is_emptied(&self) -> bool {
         self.stage.is_emptied()
+    }
+
+    /// A container that has ended says nothing any more.
+    pub(crate) fn unlock(&mut self, is_down: impl Fn(&Role) -> bool) {
+        let before = self.locks.len();
+        self.locks.retain(|role| !is_down(role));
+        if self.locks.len() != before {
+            self.look_now();
+        }
     }
 
     /// What the ledger says, or will say as soon as it can be written.

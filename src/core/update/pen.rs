@@ -34,9 +34,9 @@ struct Under {
 }
 
 impl Pen {
-    pub fn new(disk: Book, now: Time) -> Self {
+    pub fn new(disk: Book, wanted: Book, now: Time) -> Self {
         Self {
-            wanted: disk.clone(),
+            wanted,
             disk,
             under: None,
             at: now,
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn what_changes_during_a_write_is_written_next() {
         let now = Time::default();
-        let mut pen = Pen::new(Book::default(), now);
+        let mut pen = Pen::new(Book::default(), Book::default(), now);
         assert_eq!(pen.next(now), None);
         pen.want(held());
         assert_eq!(pen.next(now), Some(held()));
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_failed_write_is_tried_again_later_and_told_once() {
         let now = Time::default();
-        let mut pen = Pen::new(Book::default(), now);
+        let mut pen = Pen::new(Book::default(), Book::default(), now);
         pen.want(held());
         assert!(pen.next(now).is_some());
         assert!(!pen.overdue(now));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::trial::{Back, Trying};
+use super::trial::{Back, RECORD, Trying};
 use super::{Book, By, Facts, Next, ReleaseId, Rules, Update};
 use crate::core::api::{Action, Gates, NotNow, ReportKind, Staged};
 use crate::core::time::Time;
@@ -73,7 +73,11 @@ pub(super) enum Stage {
     /// The volumes are copied.
     Snapshotting { ready: Ready, by: Time },
     /// It is being written down that it is on trial.
-    Recording { ready: Ready, emptied: bool },
+    Recording {
+        ready: Ready,
+        emptied: bool,
+        by: Time,
+    },
     /// It runs on trial.
     Trial(Trying),
     /// It has failed, and what was before comes back.
@@ -188,11 +192,12 @@ impl Stage {
 
     pub fn deadline(&self, rules: &Rules, facts: &Facts) -> Option<Time> {
         match self {
-            Self::Idle | Self::Ending | Self::Recording { .. } => None,
+            Self::Idle | Self::Ending => None,
             Self::Staging { by, .. }
             | Self::Hooking { by, .. }
             | Self::Emptying { by, .. }
-            | Self::Snapshotting { by, .. } => Some(*by),
+            | Self::Snapshotting { by, .. }
+            | Self::Recording { by, .. } => Some(*by),
             Self::Delayed { at, .. } => Some(*at),
             Self::Waiting { look, .. } => match look {
                 Look::At(time) | Look::Under(time) => Some(*time),
@@ -264,6 +269,11 @@ impl Update {
             Stage::Recording { ready, .. } if self.pen.is_dry() => {
                 let ready = ready.clone();
                 self.try_out(ready);
+                true
+            }
+            // Not even that it fails is told of a medium that hangs.
+            Stage::Recording { by, .. } if *by <= now => {
+                self.unrecorded();
                 true
             }
             Stage::Trial(_) => self.judge(facts),
@@ -416,6 +426,10 @@ impl Update {
         let Stage::Waiting { ready, why, look } = &mut self.stage else {
             return;
         };
+        if !matches!(look, Look::Under(_)) {
+            // Since then something has come in the way that is known without a look.
+            return;
+        }
         let policy = ready.by == By::Policy;
         let found = match gates {
             Gates {
@@ -522,13 +536,14 @@ impl Update {
                 reverting: None,
             });
         });
-        Stage::Recording { ready, emptied }
+        let by = self.now + RECORD;
+        Stage::Recording { ready, emptied, by }
     }
 
     /// The ledger could not be written: a trial that is not on record does not begin.
     pub(super) fn unrecorded(&mut self) {
         const WHY: &str = "the ledger cannot be written";
-        let Stage::Recording { ready, emptied } = &self.stage else {
+        let Stage::Recording { ready, emptied, .. } = &self.stage else {
             return;
         };
         let (ready, emptied) = (ready.clone(), *emptied);
@@ -554,7 +569,7 @@ impl Update {
     }
 
     /// It is not tried after all. If its predecessor's containers are gone already, they come back.
-    fn call_off(&mut self, ready: &Ready, why: &str) {
+    pub(super) fn call_off(&mut self, ready: &Ready, why: &str) {
         self.write(|book| book.trial = None);
         self.reject(&ready.release, why);
         let back = Back::loading(ready.release.clone(), self.pen.wanted(), why);

@@ -57,7 +57,7 @@ impl Story {
         let now = Time::default() + Duration::from_secs(1000);
         Self {
             ran: vec![book.running().cloned()],
-            update: Update::new(rules(), book, BTreeSet::new(), now),
+            update: Update::new(rules(), book.clone(), book, BTreeSet::new(), now),
             now,
             well: None,
             exhausted: None,

@@ -18,7 +18,7 @@ const RESTORE_AGAIN: Duration = Duration::from_secs(30);
 const RESTORES: u32 = 3;
 
 /// How long the ledger's write is waited for before what was before comes back without it.
-const RECORD: Duration = Duration::from_secs(70);
+pub(super) const RECORD: Duration = Duration::from_secs(70);
 
 /// A release on trial.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Trying {
     pub since: Time,
     by: Time,
     /// It has proved itself; that is being written down.
-    committing: bool,
+    pub committing: bool,
 }
 
 impl Trying {

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use bollard::Docker as Client;
-use bollard::models::{ImageInspect, VolumeCreateRequest};
+use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 
 use super::super::{Identity, label, volume_name};
+use super::answers::{Image, Volume};
 use super::body::{self, Context};
+use super::client::{Client, escaped};
 use super::fault::{fault, status};
 use super::{images, inspect, network};
 use crate::core::api::Fault;
@@ -19,7 +20,7 @@ pub(super) async fn create(
     container: &Container,
     identity: &Identity,
 ) -> Result<(String, Option<Health>), Fault> {
-    let image = match client.inspect_image(&container.image).await {
+    let image = match images::inspect(client, &container.image).await {
         Ok(image) => image,
         Err(error) if status(&error) == Some(404) => {
             return Err(Fault::ImageMissing(format!(
@@ -62,7 +63,8 @@ pub(super) async fn create(
     }
     let name = body::container_name(container, identity);
     let options = CreateContainerOptionsBuilder::new().name(&name).build();
-    match client.create_container(Some(options), body).await {
+    let made = client.bollard.create_container(Some(options), body).await;
+    match made {
         Ok(created) => Ok((created.id, health)),
         Err(error) => Err(match (status(&error), fault(error)) {
             (Some(409), Fault::Refused(message)) => Fault::Conflict(message),
@@ -76,22 +78,25 @@ pub(super) async fn create(
     }
 }
 
-fn image_health(image: &ImageInspect) -> Option<Health> {
+fn image_health(image: &Image) -> Option<Health> {
     let config = image.config.as_ref()?;
     body::health(config.healthcheck.as_ref()?, config.shell.as_deref())
 }
 
 /// A named volume, made if it is not there, so that it carries our label.
 async fn volume(client: &Client, identity: &Identity, name: &str) -> Result<(), Fault> {
-    match client.inspect_volume(name).await {
-        Ok(volume) => ours("volume", name, Some(&volume.labels), identity),
+    match client
+        .get::<Volume>(&format!("/volumes/{}", escaped(name)))
+        .await
+    {
+        Ok(volume) => ours("volume", name, volume.labels.as_ref(), identity),
         Err(error) if status(&error) == Some(404) => {
             let request = VolumeCreateRequest {
                 name: Some(name.to_owned()),
                 labels: Some(labels(identity)),
                 ..VolumeCreateRequest::default()
             };
-            client.create_volume(request).await.map_err(fault)?;
+            client.bollard.create_volume(request).await.map_err(fault)?;
             Ok(())
         }
         Err(error) => Err(fault(error)),

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bollard::Docker as Client;
+use bollard::errors::Error;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
@@ -21,7 +21,10 @@ use nix::unistd::Pid;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::Executed;
+use super::answers::Exec;
+use super::client::{Client, escaped};
 use super::fault::{fault, late, status};
+use super::inspect;
 use crate::core::api::Fault;
 
 /// Output beyond this is read and dropped, bytes.
@@ -76,7 +79,7 @@ pub(super) async fn exec(
     limit: Instant,
 ) -> Result<Executed, Fault> {
     if let Some(earlier) = stragglers.of(container) {
-        match timeout_at(limit, client.inspect_exec(&earlier)).await {
+        match timeout_at(limit, look_at(client, &earlier)).await {
             Ok(Ok(state)) if state.running == Some(true) => {
                 return Ok(Executed {
                     code: Executed::CUT_OFF,
@@ -95,7 +98,7 @@ pub(super) async fn exec(
         attach_stderr: Some(true),
         ..CreateExecOptions::default()
     };
-    let id = match timeout_at(limit, client.create_exec(container, options)).await {
+    let id = match timeout_at(limit, client.bollard.create_exec(container, options)).await {
         Ok(Ok(created)) => created.id,
         // Not running, or paused.
         Ok(Err(error)) if status(&error) == Some(409) => {
@@ -129,9 +132,14 @@ pub(super) async fn exec(
     })
 }
 
+/// How an exec does.
+async fn look_at(client: &Client, exec: &str) -> Result<Exec, Error> {
+    client.get(&format!("/exec/{}/json", escaped(exec))).await
+}
+
 /// Starts an exec and waits for its end.
 async fn run(client: &Client, exec: &str, output: &mut Vec<u8>) -> Result<i64, Fault> {
-    let started = client.start_exec(exec, None).await.map_err(fault)?;
+    let started = client.bollard.start_exec(exec, None).await.map_err(fault)?;
     if let StartExecResults::Attached {
         output: mut pieces, ..
     } = started
@@ -143,7 +151,7 @@ async fn run(client: &Client, exec: &str, output: &mut Vec<u8>) -> Result<i64, F
         }
     }
     loop {
-        let state = client.inspect_exec(exec).await.map_err(fault)?;
+        let state = look_at(client, exec).await.map_err(fault)?;
         match (state.running, state.exit_code) {
             (Some(false), Some(code)) => return Ok(code),
             (Some(false), None) => {
@@ -186,7 +194,7 @@ async fn cut_off(
 ) -> Result<Option<i64>, Fault> {
     // Between the request to start it and its process, an exec is neither to be killed nor over.
     let state = loop {
-        let state = client.inspect_exec(exec).await.map_err(fault)?;
+        let state = look_at(client, exec).await.map_err(fault)?;
         match state.running {
             Some(true) if process(state.pid).is_some() => break state,
             Some(false) | None if state.exit_code.is_some() => return Ok(state.exit_code),
@@ -194,7 +202,7 @@ async fn cut_off(
         }
     };
     let container = state.container_id.unwrap_or_default();
-    let inspected = match client.inspect_container(&container, None).await {
+    let inspected = match inspect::inspect(client, &container).await {
         Ok(inspected) => inspected,
         // Then the program is gone with it.
         Err(error) if status(&error) == Some(404) => return Ok(None),

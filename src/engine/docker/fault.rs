@@ -25,9 +25,9 @@ pub(super) fn fault(error: Error) -> Fault {
         | Error::DockerStreamError { error: message } => Fault::Refused(message),
         Error::SocketNotFoundError(_) => Fault::NoAnswer("there is no such socket".to_owned()),
         Error::RequestTimeoutError => late(),
-        Error::IOError { .. }
-        | Error::HyperResponseError { .. }
-        | Error::HyperLegacyError { .. } => Fault::NoAnswer(innermost(&error)),
+        Error::IOError { .. } | Error::HyperResponseError { .. } => {
+            Fault::NoAnswer(innermost(&error))
+        }
         Error::JsonSerdeError { ref err } if err.is_eof() || err.is_io() => {
             Fault::NoAnswer("its answer was cut short".to_owned())
         }

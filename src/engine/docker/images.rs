@@ -1,30 +1,36 @@
 //! The engine's images by name, except for how they get there.
 
-use bollard::Docker as Client;
-use bollard::models::ImageInspect;
-use bollard::query_parameters::{
-    ListImagesOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
-};
+use bollard::errors::Error;
+use bollard::query_parameters::{RemoveImageOptionsBuilder, TagImageOptionsBuilder};
 
 use super::super::EngineImage;
+use super::answers::{Image, ListedImage};
+use super::client::{Client, escaped};
 use super::fault::{fault, status};
 use crate::core::api::Fault;
 
 /// One image by reference or ID.
 pub(super) async fn image(client: &Client, reference: &str) -> Result<Option<EngineImage>, Fault> {
-    match client.inspect_image(reference).await {
+    match inspect(client, reference).await {
         Ok(found) => Ok(Some(engine_image(found))),
         Err(error) if status(&error) == Some(404) => Ok(None),
         Err(error) => Err(fault(error)),
     }
 }
 
+/// One image as the engine tells it.
+pub(super) async fn inspect(client: &Client, reference: &str) -> Result<Image, Error> {
+    client
+        .get(&format!("/images/{}/json", escaped(reference)))
+        .await
+}
+
 /// Every image with a use of its own. The list does not tell layers, so each is looked at.
 pub(super) async fn images(client: &Client) -> Result<Vec<EngineImage>, Fault> {
-    let options = ListImagesOptionsBuilder::new().all(false).build();
+    let listed: Vec<ListedImage> = client.get("/images/json?all=false").await.map_err(fault)?;
     let mut all = Vec::new();
-    for summary in client.list_images(Some(options)).await.map_err(fault)? {
-        all.extend(image(client, &summary.id).await?);
+    for listed in listed {
+        all.extend(image(client, &listed.id).await?);
     }
     Ok(all)
 }
@@ -40,16 +46,21 @@ pub(super) async fn tag(client: &Client, id: &str, reference: &str) -> Result<()
         .repo(repository)
         .tag(tag)
         .build();
-    client.tag_image(id, Some(options)).await.map_err(fault)
+    let tagged = client.bollard.tag_image(id, Some(options)).await;
+    tagged.map_err(fault)
 }
 
-/// Removes a reference, or an image by ID that nothing uses.
-pub(super) async fn remove(client: &Client, reference: &str) -> Result<(), Fault> {
+/// Removes a reference, or an image by ID that nothing uses; with `force` whatever names it.
+pub(super) async fn remove(client: &Client, reference: &str, force: bool) -> Result<(), Fault> {
     let options = RemoveImageOptionsBuilder::new()
-        .force(false)
+        .force(force)
         .noprune(false)
         .build();
-    match client.remove_image(reference, Some(options), None).await {
+    let removed = client
+        .bollard
+        .remove_image(reference, Some(options), None)
+        .await;
+    match removed {
         Ok(_) => Ok(()),
         Err(error) if status(&error) == Some(404) => Ok(()),
         Err(error) => Err(fault(error)),
@@ -65,7 +76,7 @@ pub(super) fn full_id(id: String) -> String {
     }
 }
 
-fn engine_image(image: ImageInspect) -> EngineImage {
+fn engine_image(image: Image) -> EngineImage {
     let tags = image.repo_tags.unwrap_or_default();
     EngineImage {
         id: full_id(image.id.unwrap_or_default()),

@@ -2,16 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
-use bollard::Docker as Client;
 use bollard::errors::Error;
-use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, EndpointSettings,
-};
-use bollard::query_parameters::ListContainersOptionsBuilder;
 
 use super::super::{EngineInfo, Identity, label};
+use super::answers::{About, Endpoint, Info, Inspected, Listed, Status};
+use super::client::{self, Client, escaped};
 use super::fault::{fault, status};
 use super::images;
 use crate::core::api::{Fault, Running, Seen, SeenState};
@@ -19,7 +15,7 @@ use crate::spec::types::Role;
 
 /// Name and version.
 pub(super) async fn version(client: &Client) -> Result<String, Fault> {
-    let version = client.version().await.map_err(fault)?;
+    let version: About = client.get("/version").await.map_err(fault)?;
     let podman = version
         .components
         .into_iter()
@@ -34,7 +30,7 @@ pub(super) async fn version(client: &Client) -> Result<String, Fault> {
 
 /// What the engine is set up to do.
 pub(super) async fn info(client: &Client) -> Result<EngineInfo, Fault> {
-    let info = client.info().await.map_err(fault)?;
+    let info: Info = client.get("/info").await.map_err(fault)?;
     let facts = info.driver_status.unwrap_or_default();
     let said = |word: Option<String>| word.unwrap_or_default();
     Ok(EngineInfo {
@@ -43,8 +39,8 @@ pub(super) async fn info(client: &Client) -> Result<EngineInfo, Fault> {
             [key, value] => key == "driver-type" && value.starts_with("io.containerd.snapshotter"),
             _ => false,
         }),
-        cgroup_driver: said(info.cgroup_driver.map(|driver| driver.to_string())),
-        cgroup_version: said(info.cgroup_version.map(|version| version.to_string())),
+        cgroup_driver: said(info.cgroup_driver),
+        cgroup_version: said(info.cgroup_version),
         live_restore: info.live_restore_enabled.unwrap_or_default(),
         logging_driver: said(info.logging_driver),
         storage_driver: said(info.driver),
@@ -66,11 +62,11 @@ pub(super) async fn containers(
         let Some(id) = summary.id.as_deref() else {
             continue;
         };
-        match client.inspect_container(id, None).await {
+        match inspect(client, id).await {
+            Ok(inspected) if inspected.is_stopped() => all.extend(seen_stopped(&summary)),
             Ok(inspected) => all.extend(seen(client, &inspected).await?),
             // It vanished since it was listed.
             Err(error) if status(&error) == Some(404) => {}
-            Err(error) if is_stopped(&error) => all.extend(seen_stopped(&summary)),
             Err(error) => return Err(fault(error)),
         }
     }
@@ -112,21 +108,42 @@ pub(super) async fn kin(
         let (Some(id), true) = (summary.id, concerns(&kin)) else {
             continue;
         };
-        match client.inspect_container(&id, None).await {
+        match inspect(client, &id).await {
+            // It is about to vanish.
+            Ok(inspected) if inspected.is_stopped() => {}
             Ok(inspected) => {
                 kin.policy = inspected
                     .host_config
                     .and_then(|host| host.restart_policy?.name)
-                    .map(|policy| policy.to_string())
                     .unwrap_or_default();
                 found.push(kin);
             }
-            // It vanished since it was listed, or is about to.
-            Err(error) if status(&error) == Some(404) || is_stopped(&error) => {}
+            // It vanished since it was listed.
+            Err(error) if status(&error) == Some(404) => {}
             Err(error) => return Err(fault(error)),
         }
     }
     Ok(found)
+}
+
+/// Names of the containers that are made from an image, other than those of a node.
+pub(super) async fn others_from(
+    client: &Client,
+    node: &str,
+    image: &str,
+) -> Result<Vec<String>, Fault> {
+    let found = list(client, Vec::new()).await?;
+    Ok(found
+        .into_iter()
+        .filter(|summary| {
+            let labels = summary.labels.as_ref();
+            let ours = labels.and_then(|labels| labels.get(label::NODE));
+            let from = summary.image_id.clone().map(images::full_id);
+            from.as_deref() == Some(image) && ours.is_none_or(|ours| ours != node)
+        })
+        .filter_map(|summary| summary.names?.into_iter().next())
+        .map(|name| name.trim_start_matches('/').to_owned())
+        .collect())
 }
 
 /// ID of another container of the same workload.
@@ -144,32 +161,27 @@ pub(super) async fn sibling(
     Ok(found.into_iter().find_map(|summary| summary.id))
 }
 
-async fn list(client: &Client, labels: Vec<String>) -> Result<Vec<ContainerSummary>, Fault> {
-    let options = ListContainersOptionsBuilder::new()
-        .all(true)
-        .filters(&HashMap::from([("label", labels)]))
-        .build();
-    loop {
-        match client.list_containers(Some(options.clone())).await {
-            Ok(found) => return Ok(found),
-            // A passing state that hides the whole list. The call's deadline bounds this.
-            Err(error) if is_stopped(&error) => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            Err(error) => return Err(fault(error)),
-        }
-    }
+async fn list(client: &Client, labels: Vec<String>) -> Result<Vec<Listed>, Fault> {
+    let filters = client::filters("label", &labels);
+    let path = format!("/containers/json?all=true&filters={filters}");
+    client.get(&path).await.map_err(fault)
 }
 
-/// Podman's word between a container's exit and its clean-up, which bollard does not know.
-fn is_stopped(error: &Error) -> bool {
-    matches!(error, Error::JsonDataError { message, .. } if message.contains("variant `stopped`"))
+/// Containers that run and may have a volume of this name: the filter also takes a part of a name, and a path.
+pub(super) async fn users(client: &Client, volume: &str) -> Result<Vec<Listed>, Fault> {
+    let filters = client::filters("volume", &[volume.to_owned()]);
+    let path = format!("/containers/json?filters={filters}");
+    client.get(&path).await.map_err(fault)
 }
 
-async fn seen(
-    client: &Client,
-    inspected: &ContainerInspectResponse,
-) -> Result<Option<Seen>, Fault> {
+/// A container by ID or name.
+pub(super) async fn inspect(client: &Client, id: &str) -> Result<Inspected, Error> {
+    client
+        .get(&format!("/containers/{}/json", escaped(id)))
+        .await
+}
+
+async fn seen(client: &Client, inspected: &Inspected) -> Result<Option<Seen>, Fault> {
     let labels = inspected
         .config
         .as_ref()
@@ -182,8 +194,8 @@ async fn seen(
     Ok(Some(seen))
 }
 
-/// A container from its line in the list: all that there is while it cannot be inspected.
-fn seen_stopped(summary: &ContainerSummary) -> Option<Seen> {
+/// A container from its line in the list: in Podman's passing state its inspection may not know the code yet.
+fn seen_stopped(summary: &Listed) -> Option<Seen> {
     let mut seen = unplaced(
         summary.id.as_deref(),
         summary.labels.as_ref(),
@@ -224,43 +236,39 @@ fn unplaced(
 }
 
 /// What a container does.
-pub(super) async fn state(
-    client: &Client,
-    inspected: &ContainerInspectResponse,
-) -> Result<SeenState, Fault> {
-    use ContainerStateStatusEnum as Status;
+pub(super) async fn state(client: &Client, inspected: &Inspected) -> Result<SeenState, Fault> {
     let state = inspected.state.as_ref();
     Ok(match state.and_then(|state| state.status) {
-        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
+        Some(Status::Running | Status::Paused | Status::Restarting | Status::Stopping) => {
             let pid = state.and_then(|state| state.pid).unwrap_or(0);
             SeenState::Running(Running {
                 pid: u32::try_from(pid).unwrap_or(0),
                 address: address(client, inspected).await?,
             })
         }
-        Some(Status::EXITED | Status::DEAD | Status::REMOVING) => SeenState::Exited {
-            code: state.and_then(|state| state.exit_code).unwrap_or(-1),
-        },
-        Some(Status::CREATED | Status::EMPTY) | None => SeenState::Created,
+        Some(Status::Exited | Status::Dead | Status::Removing | Status::Stopped) => {
+            SeenState::Exited {
+                code: state.and_then(|state| state.exit_code).unwrap_or(-1),
+            }
+        }
+        Some(Status::Created | Status::Empty) | None => SeenState::Created,
     })
 }
 
 /// Where a container's own ports answer, as the host sees it.
-async fn address(
-    client: &Client,
-    inspected: &ContainerInspectResponse,
-) -> Result<Option<IpAddr>, Fault> {
+async fn address(client: &Client, inspected: &Inspected) -> Result<Option<IpAddr>, Fault> {
     let Some(sibling) = network_mode(inspected).strip_prefix("container:") else {
         return Ok(own_address(inspected));
     };
-    match client.inspect_container(sibling, None).await {
+    match inspect(client, sibling).await {
+        Ok(sibling) if sibling.is_stopped() => Ok(None),
         Ok(sibling) => Ok(own_address(&sibling)),
-        Err(error) if status(&error) == Some(404) || is_stopped(&error) => Ok(None),
+        Err(error) if status(&error) == Some(404) => Ok(None),
         Err(error) => Err(fault(error)),
     }
 }
 
-fn own_address(inspected: &ContainerInspectResponse) -> Option<IpAddr> {
+fn own_address(inspected: &Inspected) -> Option<IpAddr> {
     let mode = network_mode(inspected);
     if mode == "host" {
         return Some(Ipv4Addr::LOCALHOST.into());
@@ -270,13 +278,13 @@ fn own_address(inspected: &ContainerInspectResponse) -> Option<IpAddr> {
     main.or_else(|| networks.values().find_map(endpoint_address))
 }
 
-fn endpoint_address(endpoint: &EndpointSettings) -> Option<IpAddr> {
+fn endpoint_address(endpoint: &Endpoint) -> Option<IpAddr> {
     let parse = |text: &Option<String>| text.as_deref().and_then(|text| text.parse().ok());
     parse(&endpoint.ip_address).or_else(|| parse(&endpoint.global_ipv6_address))
 }
 
 /// The network mode that it was made with; for a bridge, its name.
-pub(super) fn network_mode(inspected: &ContainerInspectResponse) -> &str {
+pub(super) fn network_mode(inspected: &Inspected) -> &str {
     inspected
         .host_config
         .as_ref()

@@ -4,13 +4,13 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bollard::Docker as Client;
 use bollard::query_parameters::ImportImageOptionsBuilder;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::client::Client;
 use super::fault::fault;
 use crate::core::api::Fault;
 
@@ -38,7 +38,7 @@ pub(super) async fn load(
         })
     };
     let options = ImportImageOptionsBuilder::new().quiet(false).build();
-    let mut lines = std::pin::pin!(client.import_image_stream(options, archive, None));
+    let mut lines = std::pin::pin!(client.bollard.import_image_stream(options, archive, None));
     let mut loaded = Vec::new();
     let mut deadline = Instant::now() + idle;
     loop {

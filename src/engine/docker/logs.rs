@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bollard::Docker as Client;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::query_parameters::LogsOptionsBuilder;
@@ -12,7 +11,9 @@ use tokio::time::timeout;
 use tz::UtcDateTime;
 
 use super::super::{LogPiece, LogRange};
+use super::client::Client;
 use super::fault::{fault, late, status};
+use super::inspect;
 use crate::core::api::Fault;
 
 /// A container's log from here on; `idle` is how long the engine may say nothing, unless it is followed.
@@ -22,10 +23,10 @@ pub(super) async fn open(
     range: LogRange,
     idle: Duration,
 ) -> Result<impl Stream<Item = Result<LogPiece, Fault>> + use<>, Fault> {
-    let inspected = client.inspect_container(id, None).await.map_err(fault)?;
+    let inspected = inspect::inspect(client, id).await.map_err(fault)?;
     let driver = inspected
         .host_config
-        .and_then(|host| host.log_config?.typ)
+        .and_then(|host| host.log_config?.driver)
         .unwrap_or_default();
     if driver == "none" {
         return Err(Fault::Refused(
@@ -45,7 +46,7 @@ pub(super) async fn open(
         // The client's number ends in 2038; then too much is given rather than too little.
         .since(i32::try_from(since).unwrap_or(i32::MAX))
         .build();
-    let pieces = Box::pin(client.logs(id, Some(options)));
+    let pieces = Box::pin(client.bollard.logs(id, Some(options)));
     let reader = Reader {
         pieces,
         driver,

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bollard::API_DEFAULT_VERSION;
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _, stream};
 use tokio::time::timeout;
@@ -18,7 +17,9 @@ use super::{Engine, EngineImage, EngineInfo, Executed, Identity, LogPiece, LogRa
 use crate::core::api::{Fault, Running, Seen};
 use crate::spec::types::{Container, Health};
 
+mod answers;
 mod body;
+mod client;
 mod create;
 mod exec;
 mod fault;
@@ -32,10 +33,8 @@ mod volumes;
 
 pub use inspect::Kin;
 
+use client::Client;
 use fault::fault;
-
-/// Bollard's own timeout ends at the response's head, so it is set out of the way and each call has a whole one.
-const NO_TIMEOUT_SECONDS: u64 = 7 * 24 * 60 * 60;
 
 /// How long the engine has for each kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +74,7 @@ struct Shared {
     socket: PathBuf,
     deadlines: Deadlines,
     /// The client with the API version that was agreed on; none before the first answer and after a silence.
-    client: Mutex<Option<bollard::Docker>>,
+    client: Mutex<Option<Client>>,
     /// Old engines make two networks of one name if asked twice at once.
     making: tokio::sync::Mutex<()>,
     stragglers: Arc<exec::Stragglers>,
@@ -101,28 +100,17 @@ impl Docker {
     }
 
     /// The client, with its API version agreed on. Each request makes a connection of its own.
-    async fn client(&self) -> Result<bollard::Docker, Fault> {
+    async fn client(&self) -> Result<Client, Fault> {
         let known = self.known().clone();
         if let Some(client) = known {
             return Ok(client);
         }
-        let Some(socket) = self.shared.socket.to_str() else {
-            return Err(Fault::Refused(format!(
-                "the engine's socket {} is not valid UTF-8; name another in node.toml",
-                self.shared.socket.display()
-            )));
-        };
-        let client =
-            bollard::Docker::connect_with_unix(socket, NO_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
-                .map_err(fault)?
-                .negotiate_version()
-                .await
-                .map_err(fault)?;
+        let client = Client::connect(&self.shared.socket).await.map_err(fault)?;
         *self.known() = Some(client.clone());
         Ok(client)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Option<bollard::Docker>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, Option<Client>> {
         self.shared
             .client
             .lock()
@@ -151,11 +139,19 @@ impl Docker {
         .await
     }
 
+    /// Names of the containers that are made from an image, other than those of `node`.
+    pub async fn others_from(&self, node: &str, image: &str) -> Result<Vec<String>, Fault> {
+        self.call(self.shared.deadlines.short, async |client| {
+            inspect::others_from(&client, node, image).await
+        })
+        .await
+    }
+
     /// Does `work` within `limit`, connecting included.
     async fn call<T>(
         &self,
         limit: Duration,
-        work: impl AsyncFnOnce(bollard::Docker) -> Result<T, Fault>,
+        work: impl AsyncFnOnce(Client) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let answer = timeout(limit, async { work(self.client().await?).await }).await;
         self.judge(answer.unwrap_or_else(|_| {
@@ -287,10 +283,10 @@ impl Engine for Docker {
         .await
     }
 
-    async fn remove_image(&self, reference: &str) -> Result<(), Fault> {
+    async fn remove_image(&self, reference: &str, force: bool) -> Result<(), Fault> {
         // Deleting layers from a slow disk is no small change.
         self.call(self.shared.deadlines.long, async |client| {
-            images::remove(&client, reference).await
+            images::remove(&client, reference, force).await
         })
         .await
     }

@@ -3,14 +3,12 @@
 //! Old engines (20.10) make two networks of one name if asked twice at once, and refuse all that
 //! names them from then on. It must never remove a network that monopod did not make or that is in use.
 
-use std::collections::HashMap;
-
-use bollard::Docker as Client;
-use bollard::models::{Network, NetworkCreateRequest};
-use bollard::query_parameters::ListNetworksOptionsBuilder;
+use bollard::models::NetworkCreateRequest;
 
 use super::super::{Identity, label};
+use super::answers::Network;
 use super::body;
+use super::client::{self, Client};
 use super::create::{labels, ours};
 use super::fault::{fault, status};
 use crate::core::api::Fault;
@@ -28,7 +26,7 @@ pub(super) async fn ensure(client: &Client, identity: &Identity) -> Result<(), F
         };
         // The request of a daemon that was killed may be done at the same time: then there are two
         // now, or a newer engine says that there is one.
-        match client.create_network(request).await {
+        match client.bollard.create_network(request).await {
             Err(error) if status(&error) == Some(409) => {}
             other => other.map(|_| ()).map_err(fault)?,
         }
@@ -57,9 +55,9 @@ pub(super) async fn settle(client: &Client, name: &str) -> Result<bool, Fault> {
 
 /// The networks of exactly this name, oldest first.
 async fn named(client: &Client, name: &str) -> Result<Vec<Network>, Fault> {
-    let filters = HashMap::from([("name", vec![name])]);
-    let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
-    let listed = client.list_networks(Some(options)).await.map_err(fault)?;
+    let filters = client::filters("name", &[name.to_owned()]);
+    let path = format!("/networks?filters={filters}");
+    let listed: Vec<Network> = client.get(&path).await.map_err(fault)?;
     // The engine's filter takes names that only contain this one too.
     let mut found: Vec<Network> = listed
         .into_iter()
@@ -77,6 +75,7 @@ async fn one_of(client: &Client, name: &str, found: Vec<Network>) -> Result<(), 
             break;
         }
         match client
+            .bollard
             .remove_network(network.id.as_deref().unwrap_or_default())
             .await
         {

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use bollard::Docker as Client;
-use bollard::models::Volume;
-use bollard::query_parameters::ListContainersOptionsBuilder;
-
 use super::super::label;
+use super::answers::{MountPoint, Volume};
+use super::client::{Client, escaped};
 use super::fault::{fault, status};
 use super::inspect;
 use crate::core::api::Fault;
@@ -18,23 +16,19 @@ pub(super) async fn folder(
     node: &str,
     name: &str,
 ) -> Result<Option<PathBuf>, Fault> {
-    let volume = match client.inspect_volume(name).await {
+    let path = format!("/volumes/{}", escaped(name));
+    let volume: Volume = match client.get(&path).await {
         Ok(volume) => volume,
         Err(error) if status(&error) == Some(404) => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
     let data_root = inspect::info(client).await?.data_root;
     let folder = place(&volume, node, name, Path::new(&data_root)).map_err(Fault::Refused)?;
-    let filters = HashMap::from([("volume", vec![name])]);
-    let options = ListContainersOptionsBuilder::new()
-        .filters(&filters)
-        .build();
-    let users = client.list_containers(Some(options)).await.map_err(fault)?;
-    // The filter also takes a part of a name, and a path.
-    let is_it = |mount: &bollard::models::MountPoint| mount.name.as_deref() == Some(name);
+    let users = inspect::users(client, name).await?;
+    let mounted = |mount: &MountPoint| mount.name.as_deref() == Some(name);
     let user = users.into_iter().find(|user| {
         let mounts = user.mounts.as_ref();
-        mounts.is_none_or(|mounts| mounts.iter().any(is_it))
+        mounts.is_none_or(|mounts| mounts.iter().any(mounted))
     });
     match user {
         None => Ok(Some(folder)),
@@ -52,17 +46,22 @@ pub(super) async fn folder(
 
 /// The folder that such a volume must have.
 fn place(volume: &Volume, node: &str, name: &str, data_root: &Path) -> Result<PathBuf, String> {
-    if volume.labels.get(label::NODE).map(String::as_str) != Some(node) {
+    let labels = volume.labels.as_ref();
+    if labels
+        .and_then(|labels| labels.get(label::NODE))
+        .map(String::as_str)
+        != Some(node)
+    {
         return Err(format!(
             "the volume {name} was not made by the monopod of {node}"
         ));
     }
-    if volume.driver != "local" || !volume.options.is_empty() {
+    let options = volume.options.as_ref().map_or(0, HashMap::len);
+    if volume.driver != "local" || options > 0 {
         return Err(format!(
-            "the volume {name} is not a plain one of the engine's own (driver {}, with {} options): \
+            "the volume {name} is not a plain one of the engine's own (driver {}, with {options} options): \
              only those are copied; set snapshot = false for it",
-            volume.driver,
-            volume.options.len()
+            volume.driver
         ));
     }
     let folder = data_root.join("volumes").join(name).join("_data");
@@ -88,22 +87,24 @@ mod tests {
             name: "w-data".to_owned(),
             driver: "local".to_owned(),
             mountpoint: "/var/lib/docker/volumes/w-data/_data".to_owned(),
-            labels: HashMap::from([(label::NODE.to_owned(), "/".to_owned())]),
+            labels: Some(HashMap::from([(label::NODE.to_owned(), "/".to_owned())])),
             ..Volume::default()
         };
         let table: [(Change, &str); 8] = [
             (|_| {}, ""),
-            (|v| v.labels.clear(), "not made by the monopod of /"),
+            (|v| v.labels = None, "not made by the monopod of /"),
             (
                 |v| {
-                    v.labels.insert(label::NODE.to_owned(), "/other".to_owned());
+                    let node = (label::NODE.to_owned(), "/other".to_owned());
+                    v.labels = Some(HashMap::from([node]));
                 },
                 "not made by",
             ),
             (|v| v.driver = "nfs".to_owned(), "snapshot = false"),
             (
                 |v| {
-                    v.options.insert("type".to_owned(), "none".to_owned());
+                    let option = ("type".to_owned(), "none".to_owned());
+                    v.options = Some(HashMap::from([option]));
                 },
                 "with 1 options",
             ),

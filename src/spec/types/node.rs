@@ -130,8 +130,10 @@ impl Default for StorePolicy {
 pub struct Escalation {
     /// Restarts of a container in a row before it is recreated. 5.
     pub restarts: u32,
-    /// Recreations in a row before the watchdog is withheld. 3.
+    /// Recreations in a row before its image is rebuilt. 3.
     pub recreates: u32,
+    /// Rebuilds of its image from the store in a row before the watchdog is withheld. 1.
+    pub rebuilds: u32,
     /// Times that the watchdog is withheld, reboots included, before the safe state. 3.
     pub withholds: u32,
     /// Second attempt's delay; it doubles from there. 1 s. The first attempt has none.
@@ -162,6 +164,7 @@ impl Default for Escalation {
         Self {
             restarts: 5,
             recreates: 3,
+            rebuilds: 1,
             withholds: 3,
             backoff_base: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),

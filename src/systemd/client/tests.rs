@@ -55,6 +55,9 @@ impl Daemon {
         let (noted, asked) = mpsc::unbounded_channel();
         spawn_local(async move {
             while let Some(request) = taken.recv().await {
+                if matches!(request, Request::Heard) {
+                    continue;
+                }
                 let _ = noted.send(format!("{request:?}").chars().take(18).collect());
                 match request {
                     Request::Plan(reply) => drop(reply.send(Ok("{\"plan\":1}".to_owned()))),
@@ -67,7 +70,7 @@ impl Daemon {
                         let text = "workload.toml:3:1: no\n  hint: yes".to_owned();
                         drop(reply.send(Err(RequestError::Invalid(text))));
                     }
-                    Request::StoreChanged | Request::Medium(_) => {}
+                    Request::StoreChanged | Request::Medium(_) | Request::Heard => {}
                     Request::Release(ReleaseAsk::RollBack, reply) => {
                         let text = "there is no release before".to_owned();
                         drop(reply.send(Err(RequestError::Refused(text))));

@@ -1,6 +1,8 @@
 //! The whole program: daemon and verbs, against a real engine and a real bus.
 
 mod crash;
+mod cuts;
+mod desk;
 mod ending;
 mod images;
 mod import;
@@ -8,4 +10,6 @@ mod ladder;
 mod life;
 mod pair;
 mod probes;
+mod rebuild;
 mod systemd;
+mod updates;

@@ -11,7 +11,7 @@ use crate::node::{ASK, Node, SERVE, build, folder};
 use crate::support::IMAGE;
 
 /// Says what a file says, word by word, to `$NOTIFY_SOCKET`, again and again.
-const SPEAKER: &str = r#"
+pub const SPEAKER: &str = r#"
 use std::os::unix::net::UnixDatagram;
 fn main() {
     let to = std::env::var("NOTIFY_SOCKET").unwrap();
@@ -40,7 +40,7 @@ fn main() {
 "#;
 
 /// Builds a static program in a folder of the node's.
-fn program(folder: &Path, source: &str) {
+pub fn program(folder: &Path, source: &str) {
     let file = folder.join("speaker.rs");
     std::fs::write(&file, source).expect("the folder can be written");
     let built = Command::new("rustc")

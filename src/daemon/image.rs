@@ -1,0 +1,194 @@
+//! Images for containers: from the store into the engine, also in place of what the engine has.
+//!
+//! Nothing here reads a layer; that is a helper process's. It must never take an image from the engine unless it
+//! was told to rebuild it.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tracing::warn;
+
+use super::deeds::{Shared, helper};
+use crate::core::api::{Event, Fault, OpId};
+use crate::engine::Engine;
+use crate::feed::{self as feeding, Line};
+use crate::image::{Store, StoredImage};
+use crate::paths::Paths;
+use crate::spec::types::Role;
+
+/// Makes sure that the engine has a container's image under its name, and returns its ID.
+pub(super) async fn image(shared: &Shared, op: OpId, role: &Role) -> Result<String, Fault> {
+    let (reference, pinned) = named(shared, role)?;
+    let found = found(shared, pinned.as_deref().unwrap_or(&reference))?;
+    let known = shared.engine.image(&reference).await?;
+    let missing = || Fault::ImageMissing(missing(&reference));
+    let Some(stored) = found else {
+        return match (pinned, known) {
+            (None, Some(image)) => Ok(image.id),
+            (Some(id), Some(image)) if image.id == id => Ok(id),
+            (None, None) => Err(missing()),
+            (Some(id), _) => {
+                // Another image has its name by now; it may still be there without one.
+                let image = shared.engine.image(&id).await?.ok_or_else(missing)?;
+                shared.engine.tag(&image.id, &reference).await?;
+                Ok(image.id)
+            }
+        };
+    };
+    let id = stored.id();
+    if known.is_none_or(|image| image.id != id) {
+        feed(shared, &reference, &id, || {
+            shared.tell(Event::Progress(op));
+        })
+        .await?;
+    }
+    Ok(id)
+}
+
+/// What is said of an image that nobody has.
+pub(super) fn missing(reference: &str) -> String {
+    format!(
+        "image {reference} is neither in the store nor in the engine; import it: monopod import ARCHIVE"
+    )
+}
+
+/// Has the store's image of this ID fed to the engine, under this name. Returns how many layers the engine had already.
+pub(super) async fn feed(
+    shared: &Shared,
+    reference: &str,
+    id: &str,
+    moved: impl Fn(),
+) -> Result<usize, Fault> {
+    by_helper(shared, &["feed", reference, "--id", id], moved).await
+}
+
+/// Makes sure that the store has a container's whole image, and returns its ID.
+pub(super) async fn verify(shared: &Shared, op: OpId, role: &Role) -> Result<String, Fault> {
+    let (reference, pinned) = named(shared, role)?;
+    // Asked first: whatever else is wrong, the engine has then answered.
+    shared.engine.image(&reference).await?;
+    let id = stored(shared, pinned.as_deref().unwrap_or(&reference))?.id();
+    let others = shared.engine.others_from(&shared.node(), &id).await?;
+    if !others.is_empty() {
+        return Err(Fault::Refused(format!(
+            "{} made from it, and not monopod's",
+            match others.as_slice() {
+                [one] => format!("the container {one} is"),
+                several => format!("the containers {} are", several.join(", ")),
+            }
+        )));
+    }
+    let words = ["feed", "--verify", &reference, "--id", &id];
+    by_helper(shared, &words, || shared.tell(Event::Progress(op))).await?;
+    Ok(id)
+}
+
+/// Removes a container's image from the engine, has it fed again from the store, and returns its ID.
+pub(super) async fn rebuild(shared: &Shared, op: OpId, role: &Role) -> Result<String, Fault> {
+    let (reference, pinned) = named(shared, role)?;
+    let id = stored(shared, pinned.as_deref().unwrap_or(&reference))?.id();
+    let engine = &shared.engine;
+    let names = engine.image(&id).await?.map(|image| image.tags);
+    // By its ID, with every name: as long as one is left, the layers stay.
+    engine.remove_image(&id, true).await?;
+    let moved = || shared.tell(Event::Progress(op));
+    let skipped = feed(shared, &reference, &id, moved).await?;
+    if skipped > 0 {
+        warn!(
+            "{reference}: its {skipped} lowest layers are other images' in the engine, too, and were left as they are"
+        );
+    }
+    for name in names.into_iter().flatten() {
+        if let Err(fault) = engine.tag(&id, &name).await {
+            warn!("{name} does not name the image {reference} in the engine any more: {fault:?}");
+        }
+    }
+    Ok(id)
+}
+
+/// The name of a container's image, and its ID if the release in force says it.
+fn named(shared: &Shared, role: &Role) -> Result<(String, Option<String>), Fault> {
+    let container = shared.container(role)?;
+    let pinned = shared.in_force().image(&container).map(str::to_owned);
+    Ok((container.image, pinned))
+}
+
+/// What is damaged in the store, a line for people for each image.
+pub fn damage(paths: &Paths) -> Vec<String> {
+    let store = paths.store();
+    if !store.exists() {
+        return Vec::new();
+    }
+    let damaged = Store::open(&store).and_then(|store| store.damaged());
+    let preload = paths.preload();
+    match damaged {
+        Ok(lines) => lines
+            .iter()
+            .map(|line| feeding::mended_by_hand(line, &preload))
+            .collect(),
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+/// The image that the store has under a name.
+fn found(shared: &Shared, reference: &str) -> Result<Option<StoredImage>, Fault> {
+    let store = shared.paths.store();
+    if !store.exists() {
+        return Ok(None);
+    }
+    Store::open(&store)
+        .and_then(|store| store.resolve(reference))
+        .map_err(|error| Fault::Refused(error.to_string()))
+}
+
+/// The same, if there must be one.
+fn stored(shared: &Shared, reference: &str) -> Result<StoredImage, Fault> {
+    found(shared, reference)?
+        .ok_or_else(|| Fault::ImageMissing(format!("the store has no image {reference}")))
+}
+
+/// Reading layers and packing the stream leaves memory behind: a process of its own takes it along.
+/// Returns how many layers the engine had already.
+async fn by_helper(shared: &Shared, words: &[&str], moved: impl Fn()) -> Result<usize, Fault> {
+    let said = listen_to_helper(shared, words, moved).await;
+    if let Err(Fault::ImageMissing(_)) = said {
+        // It may have found damage that nobody knew of.
+        shared.tell(Event::StoreDamaged(damage(&shared.paths)));
+    }
+    said
+}
+
+async fn listen_to_helper(
+    shared: &Shared,
+    words: &[&str],
+    moved: impl Fn(),
+) -> Result<usize, Fault> {
+    let failed =
+        |error: std::io::Error| Fault::Refused(format!("cannot run the helper process: {error}"));
+    let mut child = helper(&shared.paths, words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let Some(stdout) = child.stdout.take() else {
+        return Err(Fault::Refused(
+            "the helper process has no output".to_owned(),
+        ));
+    };
+    let mut lines = BufReader::new(stdout).lines();
+    let mut said = None;
+    while let Some(line) = lines.next_line().await.map_err(failed)? {
+        match serde_json::from_str(&line) {
+            Ok(Line::Moved) => moved(),
+            Ok(Line::Done { skipped, .. }) => said = Some(Ok(skipped)),
+            Ok(Line::Failed(fault)) => said = Some(Err(fault)),
+            Err(error) => warn!("the helper process says {line:?}: {error}"),
+        }
+    }
+    let status = child.wait().await.map_err(failed)?;
+    said.unwrap_or_else(|| {
+        Err(Fault::Refused(format!(
+            "the helper process ended with {status}"
+        )))
+    })
+}

@@ -1,0 +1,182 @@
+//! What a power cut leaves of an image in the engine is mended from the store.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::node::{Node, build, kill_process};
+use crate::support::engine;
+
+/// Small budgets, one rebuild among them.
+const SMALL: &str = r#"[escalation]
+restarts = 1
+recreates = 1
+rebuilds = 1
+withholds = 1
+backoff_base = "100ms"
+backoff_max = "300ms"
+stable = "1s""#;
+
+/// An image whose top layer has the page that it serves, as an archive; it is not in the store yet.
+fn image(node: &Node, name: &str) -> (String, PathBuf) {
+    // The context's file `name` has the name in it, so the layer is no other image's.
+    let reference = build(name, "COPY name /page");
+    let file = node.root.with_file_name(format!("{name}.tar"));
+    node.docker(&["save", "--output", &file.display().to_string(), &reference]);
+    (reference, file)
+}
+
+/// A container that ends at once if its page is empty.
+fn describe(node: &Node, image: &str) {
+    node.describe(&format!(
+        r#"[containers.app]
+        image = "{image}"
+        command = ["sh", "-c", "test -s /page && exec httpd -f -p 80 -h /"]
+        stop_signal = "SIGKILL"
+        healthcheck = {{ http = ":80/page", interval = "200ms", timeout = "5s", start_period = "30s" }}"#
+    ));
+}
+
+/// Empties the page in the engine's copy of an image, as a power cut does. A container that runs has it still.
+fn damage_engine(image: &str) {
+    let found = engine().inspect("image", image).expect("the engine has it");
+    let layer = found["GraphDriver"]["Data"]["UpperDir"].as_str();
+    let page = PathBuf::from(layer.expect("overlay2 keeps layers in folders")).join("page");
+    assert!(fs::metadata(&page).expect("it is there").len() > 0);
+    fs::File::create(&page).expect("the engine's folder can be written");
+}
+
+/// Flips a bit in the middle of every layer of the store, and leaves the sizes as they are.
+fn damage_store(node: &Node) {
+    let store = node.root.join("var/lib/monopod/store/blobs/sha256");
+    for entry in fs::read_dir(store).expect("there is a store").flatten() {
+        let mut bytes = fs::read(entry.path()).expect("it can be read");
+        if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x10;
+            fs::write(entry.path(), bytes).expect("it can be written");
+        }
+    }
+}
+
+/// What a new container finds in the page.
+fn page(node: &Node, image: &str) -> String {
+    node.docker(&["run", "--rm", "--network", "none", image, "cat", "/page"])
+}
+
+fn said(node: &Node, text: &str) -> usize {
+    node.log()
+        .lines()
+        .filter(|line| line.contains(text))
+        .count()
+}
+
+fn well_again(node: &Node, before: &Value) -> Value {
+    let id = before["containers"]["app"]["id"].clone();
+    node.until("it is mended", |status| {
+        status["verdict"] == "healthy"
+            && status["ladder"] == "foot"
+            && status["containers"]["app"]["id"] != id
+    })
+}
+
+#[test]
+fn a_damaged_image_is_rebuilt_from_the_store() {
+    let mut node = Node::new("rebuilt");
+    let (image, file) = image(&node, "rebuilt");
+    let file = file.display().to_string();
+    node.must(&["import", &file]);
+    describe(&node, &image);
+    node.settings(SMALL);
+    node.start();
+    let before = node.healthy();
+    let other_name = format!("{image}-backup");
+    node.docker(&["tag", &image, &other_name]);
+
+    damage_engine(&image);
+    // What the engine knows by name it does not take again, whoever gives it.
+    node.docker(&["load", "--input", &file]);
+    node.must(&["import", &file]);
+    assert_eq!(page(&node, &image), "");
+
+    kill_process(&before["containers"]["app"]["pid"]);
+    let after = well_again(&node, &before);
+    assert_eq!(page(&node, &image), "rebuilt");
+    assert_eq!(page(&node, &other_name), "rebuilt", "other names are back");
+    assert_eq!(after["withheld"], 0);
+    assert_eq!(node.containers(None).len(), 1);
+    for (text, times) in [
+        ("restart 1 of 1", 1),
+        ("recreation 1 of 1", 1),
+        ("rebuild of its image 1 of 1", 1),
+        ("fed again from the store", 1),
+        ("a further", 0),
+    ] {
+        assert_eq!(said(&node, text), times, "{text}: {}", node.log());
+    }
+}
+
+#[test]
+fn a_damaged_store_is_mended_first_by_the_preload_folder() {
+    let mut node = Node::new("refetched");
+    let (image, file) = image(&node, "refetched");
+    let preload = node.root.join("var/lib/monopod/preload");
+    fs::create_dir_all(&preload).expect("the root can be written");
+    fs::rename(file, preload.join("app.tar")).expect("it is one file system");
+    describe(&node, &image);
+    node.settings(SMALL);
+    node.start();
+    let before = node.healthy();
+    node.must(&["images"]);
+    damage_engine(&image);
+    damage_store(&node);
+    kill_process(&before["containers"]["app"]["pid"]);
+    let after = well_again(&node, &before);
+    assert_eq!(page(&node, &image), "refetched");
+    assert_eq!(said(&node, "is damaged (blob sha256:"), 1, "{}", node.log());
+    assert_eq!(said(&node, "fed again from the store"), 1, "{}", node.log());
+    assert_eq!(after["store_damaged"], Value::Null, "all is well again");
+}
+
+#[test]
+fn what_cannot_be_fed_again_is_not_taken_away() {
+    let mut node = Node::new("kept");
+    let (image, file) = image(&node, "kept");
+    node.must(&["import", &file.display().to_string()]);
+    describe(&node, &image);
+    node.settings(SMALL);
+    node.start();
+    let before = node.healthy();
+    damage_engine(&image);
+    damage_store(&node);
+    kill_process(&before["containers"]["app"]["pid"]);
+    let safe = node.until("the safe state is reached", |status| {
+        status["ladder"] == "safe-state"
+    });
+    assert!(node.engine.inspect("image", &image).is_some());
+    assert_eq!(said(&node, "its image is not rebuilt"), 1, "{}", node.log());
+    let line = safe["store_damaged"][0].as_str().unwrap_or_default();
+    for word in [&image, "sha256:", "monopod import", "preload", "stick"] {
+        assert!(line.contains(word), "{word}: {safe}");
+    }
+    assert!(
+        safe["line"]
+            .as_str()
+            .is_some_and(|said| said.contains(line))
+    );
+    let doctor = node.run(&["doctor"]);
+    assert!(doctor.stdout.contains("is damaged (blob"), "{doctor:?}");
+
+    // Somebody else's container is in the way, too; only then does its end help.
+    let stranger = node.docker(&["create", "--network", "none", &image, "sleep", "9"]);
+    node.must(&["import", &file.display().to_string()]);
+    node.must(&["restart"]);
+    node.until("the stranger is named", |status| {
+        status["ladder"] == "safe-state" && said(&node, "not monopod's") == 1
+    });
+    node.docker(&["rm", &stranger]);
+    node.must(&["restart"]);
+    well_again(&node, &before);
+    assert_eq!(page(&node, &image), "kept");
+}
