@@ -221,12 +221,16 @@ impl Releases {
             images,
             made: now(),
         };
+        self.prepare()?;
         self.put(release, &[(WORKLOAD.to_owned(), bytes)])
     }
 
     /// Makes a release of a bundle that has been verified, and whose images are in the store. One that
     /// is there with the same content becomes this bundle's, unless the same key has signed it again
     /// since, with a higher sequence: then it is returned as it is.
+    ///
+    /// [`Self::prepare`] has to come before: whoever reads bundles is shut in by now, and reaches this
+    /// folder and not the one above it.
     pub fn add_bundle(&self, taken: &Taken) -> Result<Release, ReleaseError> {
         let images: BTreeMap<String, Option<String>> = taken
             .images
@@ -262,7 +266,6 @@ impl Releases {
         mut release: Release,
         contents: &[(String, &[u8])],
     ) -> Result<Release, ReleaseError> {
-        self.prepare()?;
         let _lock = Lock::take(&self.folder)?;
         let id = release.id.clone();
         let place = self.folder(&id);

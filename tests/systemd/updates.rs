@@ -44,7 +44,10 @@ fn good_updates_stay_and_bad_ones_are_taken_back() {
     node.ok("chmod 600 /etc/monopod/keys.d/desk.pub");
     let came = node.bring(&good);
     assert_eq!(came.code, 4, "{came:#?}");
-    assert!(came.stderr.contains("desk.pub: Permission denied"), "{came:#?}");
+    assert!(
+        came.stderr.contains("desk.pub: Permission denied"),
+        "{came:#?}"
+    );
     node.ok("chmod 644 /etc/monopod/keys.d/desk.pub");
     assert_eq!(node.page(), "one");
 
