@@ -63,7 +63,10 @@ pub fn become_owner_alone(paths: &Paths) -> Result<(), String> {
             set_keepcaps(false)?;
         }
         // The unit that reads sticks is not root, and may do this. Who may not has no more than its user has.
-        if capabilities(None)?.effective.contains(CapabilitySet::SETGID) {
+        if capabilities(None)?
+            .effective
+            .contains(CapabilitySet::SETGID)
+        {
             setgroups(&[])?;
         }
         if let Some((uid, gid)) = owner {
