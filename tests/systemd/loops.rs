@@ -54,7 +54,7 @@ impl Loop {
     pub fn appear_in(&self, node: &Node) {
         let (name, words) = (&self.name, self.number.replace(':', " "));
         node.ok(&format!(
-            "mknod -m 660 /dev/{name} b {words} && chgrp disk /dev/{name}"
+            "rm -f /dev/{name} && mknod -m 660 /dev/{name} b {words} && chgrp disk /dev/{name}"
         ));
     }
 

@@ -45,10 +45,6 @@ fn a_node_without_a_workload_gets_it_by_stick_and_its_updates_too() {
     let second = Loop::new("MONOPOD_2", 16, &[("second.bundle", &desk.good("2"))]);
     let mark = node.mark();
     second.plug_into(&node);
-    println!(
-        "stick: the importer's unit took {} bytes of memory at most",
-        node.show(&second.unit(), "MemoryPeak")
-    );
     node.await_line(&mark, &second.unit(), "second.bundle taken: release 2");
     eventually("STATUS tells of the stick", || {
         let status = node.show("monopod.service", "StatusText");
