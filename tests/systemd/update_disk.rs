@@ -141,7 +141,7 @@ fn goes_back(desk: &Desk, node: &Node) {
     node.take(&ill);
     node.await_line(&mark, "monopod.service", "runs on trial");
     node.ok(&format!("test -d {}", copies(node, "4").display()));
-    println!("spoils: {}", node.await_rejected("4", "3"));
+    node.await_rejected("4", "3");
     let now = node
         .app_log()
         .iter()

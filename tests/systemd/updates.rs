@@ -70,8 +70,7 @@ fn good_updates_stay_and_bad_ones_are_taken_back() {
     );
     node.take(&exits);
     let why = node.await_rejected("3", "2");
-    assert!(why.contains('3'), "{why}");
-    println!("exits: {why}");
+    assert!(why.contains("app"), "{why}");
     assert!(node.app_log().contains(&"exits".to_owned()));
     // It is not taken again.
     let came = node.bring(&exits);
@@ -87,7 +86,7 @@ fn good_updates_stay_and_bad_ones_are_taken_back() {
             ("www/cgi-bin/healthz", FLEETING.as_bytes()),
         ],
     ));
-    println!("fleeting: {}", node.await_rejected("4", "2"));
+    node.await_rejected("4", "2");
 
     // It never gets well, and is given the time that it asks for, up to the deadline.
     let patient = workload("5").replace("retries = 2", "retries = 2, start_period = \"10m\"");
