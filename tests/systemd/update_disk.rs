@@ -63,19 +63,19 @@ fn data(node: &Node) -> String {
 #[test]
 fn an_update_writes_little_waits_for_room_and_takes_its_data_back_when_it_fails() {
     let desk = Desk::new();
-    let disk = Loop::new("state", 96, &[]);
-    let node = node(&disk);
+    let state = Loop::new("state", 96, &[]);
+    let node = node(&state);
     node.trust(&desk);
     assert_eq!(data(&node), "one");
 
     // A good one, with what it writes.
     let small = desk.bundle("2", &with_data("2"), &[("www/index.html", b"2\n")]);
     node.ok("sync --file-system /var/lib/monopod");
-    let before = disk.written();
+    let before = state.written();
     node.take(&small);
     node.await_committed("2");
     node.ok("sync --file-system /var/lib/monopod");
-    let after = disk.written();
+    let after = state.written();
     println!(
         "update: a bundle of {} bytes, one layer new, volumes copied: {} writes of {} bytes to the disk of /var/lib/monopod",
         std::fs::metadata(&small).map_or(0, |found| found.len()),
