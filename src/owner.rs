@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::sys::prctl::{set_keepcaps, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use crate::paths::Paths;
 
@@ -61,6 +61,12 @@ pub fn become_owner_alone(paths: &Paths) -> Result<(), String> {
     let become_it = |owner: Option<(Uid, Gid)>| -> io::Result<()> {
         if geteuid().is_root() {
             set_keepcaps(false)?;
+        }
+        // The unit that reads sticks is not root, and may do this. Who may not has no more than its user has.
+        if capabilities(None)?
+            .effective
+            .contains(CapabilitySet::SETGID)
+        {
             setgroups(&[])?;
         }
         if let Some((uid, gid)) = owner {

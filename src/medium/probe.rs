@@ -201,7 +201,12 @@ mod tests {
 
     #[test]
     fn marks() {
-        let table: [(&[(usize, &[u8])], Option<&str>, Result<Found, &str>); 19] = [
+        type Row<'r> = (
+            &'r [(usize, &'r [u8])],
+            Option<&'r str>,
+            Result<Found, &'r str>,
+        );
+        let table: [Row; 19] = [
             (&[JUMP, FAT32, BOOT], None, found(FileSystem::Vfat, true)),
             (
                 &[JUMP, (54, b"FAT16   "), BOOT],
@@ -277,6 +282,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a table's row")]
     fn found(kind: FileSystem, clean: bool) -> Result<Found, &'static str> {
         Ok(Found { kind, clean })
     }

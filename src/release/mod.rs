@@ -231,6 +231,7 @@ impl Releases {
             images,
             made: now(),
         };
+        self.prepare()?;
         self.put(release, &[(WORKLOAD.to_owned(), bytes)])
     }
 

@@ -201,15 +201,11 @@ fn what_is_damaged_is_reported_and_can_be_mended() {
             None => fs::remove_file(folder.join(name)).expect("it was there"),
         }
         let listed = node.releases.list().expect("a list");
-        let [Err(damaged)] = listed.as_slice() else {
+        let [Err(found)] = listed.as_slice() else {
             panic!("{what}: {listed:?}");
         };
-        assert_eq!(
-            (&damaged.id, &damaged.path),
-            (&release.id, &folder),
-            "{what}"
-        );
-        assert!(damaged.to_string().contains("import its bundle again"));
+        assert_eq!((&found.id, &found.path), (&release.id, &folder), "{what}");
+        assert!(found.to_string().contains("import its bundle again"));
         let read = node.releases.read(&release.id);
         assert!(matches!(read, Err(ReleaseError::Damaged(_))), "{what}");
         let trust = crate::bundle::Trust::of_folder(&folder).expect("nobody");

@@ -170,6 +170,7 @@ impl Object {
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
+    #[expect(clippy::unused_self, reason = "properties are methods")]
     fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }

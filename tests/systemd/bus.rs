@@ -71,6 +71,7 @@ fn the_units_are_shut_in() {
         ("monopod.service", 1.5),
         ("monopod-rescue.service", 2.0),
         ("monopod-volumes.service", 1.5),
+        ("monopod-import@sda1.service", 1.5),
     ] {
         let json = node.ok(&format!("systemd-analyze security --no-pager {unit}"));
         let line = json.lines().last().unwrap_or_default();
@@ -83,6 +84,7 @@ fn the_units_are_shut_in() {
     }
     node.ok(
         "systemd-analyze verify --man=no monopod.service monopod.path monopod-rescue.path monopod-volumes.path \
+         monopod-appeared.service monopod-import@sda1.service \
          monopod.slice",
     );
 }

@@ -4,19 +4,15 @@
 //! never touch this machine's own systemd, engine or network.
 
 mod boot;
-#[allow(dead_code, reason = "the archives' own tests use the rest")]
-#[path = "../archives/build.rs"]
-mod build;
 mod bus;
 mod client;
-#[allow(dead_code, reason = "the bundles' own tests use the rest")]
-#[path = "../bundle/forge.rs"]
-mod forge;
+mod desk;
 mod image;
 mod install;
 mod journal;
 mod kills;
 mod ladder;
+mod loops;
 mod machine;
 mod node;
 mod reload;
@@ -24,4 +20,6 @@ mod removal;
 mod rescue;
 mod stick;
 mod stopping;
+mod update_disk;
+mod updates;
 mod upgrade;

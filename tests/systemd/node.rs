@@ -11,11 +11,6 @@ use crate::machine::{Machine, eventually};
 /// The app's reference.
 pub const IMAGE: &str = "monopod.test/app:1";
 
-/// A key pair that is nobody's, and no secret.
-pub const ONE: &str = include_str!("../bundle/keys/one.key");
-/// See `ONE`.
-pub const ONE_PUB: &str = include_str!("../bundle/keys/one.pub");
-
 /// What the node's owner wrote: short delays, so that a story of failures does not take all day.
 pub const NODE: &str = "\
 [escalation]

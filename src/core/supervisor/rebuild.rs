@@ -87,12 +87,7 @@ impl Supervisor {
 
     /// The image that a machine is made from and another one rebuilds. Of several that would, the first does.
     fn rebuilt_from(&self, machine: &Machine) -> Option<String> {
-        // Two machines of one role are told apart by their containers.
-        let same = |other: &Machine| {
-            other.role == machine.role
-                && other.want == machine.want
-                && other.last_id == machine.last_id
-        };
+        let same = |other: &Machine| is_same(other, machine);
         let first = self.machines.iter().find(|other| {
             let rebuilds = other.rebuilds();
             rebuilds.is_some_and(|id| same(other) || machine.has(id))
@@ -113,7 +108,7 @@ impl Supervisor {
         };
         let others = self.machines.iter();
         !others
-            .filter(|other| !std::ptr::eq(*other, machine))
+            .filter(|other| !is_same(other, machine))
             .any(|other| {
                 // What it is made from nobody knows before it is seen.
                 let unseen = matches!(other.phase, Phase::Unseen);
@@ -201,4 +196,9 @@ impl Machine {
             (None, None) => false,
         }
     }
+}
+
+/// Whether it is one machine. Two of one role are told apart by their containers.
+fn is_same(one: &Machine, other: &Machine) -> bool {
+    one.role == other.role && one.want == other.want && one.last_id == other.last_id
 }
