@@ -931,6 +931,7 @@ impl Node {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn execute(&mut self, action: Action) -> Result<(), String> {
         match action {
             Action::Engine(op, call) => {
