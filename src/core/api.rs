@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::ledger::{Entry, Part, Volatile};
 use crate::core::update::ReleaseId;
+pub use crate::core::update::{Gates, NotNow, Staged};
 use crate::spec::types::{
     Activation, Condition, Escalation, Health, Healthcheck, Ready, Role, Trial,
 };
@@ -289,37 +290,6 @@ pub struct Policy {
     pub trial: Trial,
     /// Whether a staged release is activated by itself.
     pub activation: Activation,
-}
-
-/// A release that can be tried at any moment: its files are good, and the engine has its images.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Staged {
-    /// What should run.
-    pub desired: Vec<Desired>,
-    /// Volumes are to be copied before it is tried.
-    pub volumes: bool,
-    /// It has a hook that is to be asked before the switch.
-    pub hook: bool,
-}
-
-/// Why something about a release cannot be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotNow {
-    /// It may be possible later.
-    Later(String),
-    /// It never will be.
-    Never(String),
-}
-
-/// What may stand between a staged release and its switch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gates {
-    /// The window is closed, and opens after this time; `None` while it is open.
-    pub window: Option<Duration>,
-    /// The owner's hold file exists.
-    pub hold_file: bool,
-    /// The workload's lock file exists.
-    pub lock_file: bool,
 }
 
 /// What the daemon has no right to do itself, and asks a privileged unit for.

@@ -18,8 +18,10 @@ mod book;
 mod id;
 mod pen;
 mod stage;
+mod told;
 mod trial;
 mod view;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ mod tests;
 pub use ask::{Ask, Origin, Refused, Wish};
 pub use book::{Book, By, Next, Rejected, TrialRecord};
 pub use id::ReleaseId;
+pub use told::{Gates, NotNow, Staged};
 pub use view::UpdateView;
 
 use std::collections::BTreeSet;

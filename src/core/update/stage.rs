@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::trial::{Back, RECORD, Trying};
+use super::waiting::{Look, Waiting};
 use super::{Book, By, Facts, Next, ReleaseId, Rules, Update};
-use crate::core::api::{Action, Gates, NotNow, ReportKind, Staged};
+use crate::core::api::{Action, NotNow, ReportKind, Staged};
 use crate::core::time::Time;
 use crate::core::update::{Order, TrialRecord};
-use crate::spec::types::Activation;
 
 /// How long staging may go without a sign of movement.
 const STAGING: Duration = Duration::from_secs(600);
@@ -18,23 +18,8 @@ const STAGE_AGAIN: Duration = Duration::from_secs(30);
 /// The longest time between two attempts to stage.
 const STAGE_AGAIN_MOST: Duration = Duration::from_secs(3600);
 
-/// How often is looked whether what stands in the way has gone. It costs two looks at files.
-const LOOK: Duration = Duration::from_secs(30);
-
-/// The longest time between two looks at a closed window: the clock may be set meanwhile.
-const LOOK_MOST: Duration = Duration::from_secs(900);
-
 /// As which attempt one counts that only the ledger has stopped: the next one is as late as possible.
 const RECORD_AGAIN: u32 = 16;
-
-/// How long a look may take.
-const LOOK_BY: Duration = Duration::from_secs(60);
-
-/// How long after a hook has said that it is no good moment it is asked again.
-const HOOK_AGAIN: Duration = Duration::from_secs(300);
-
-/// How long a hook may take: the shell ends it after 5 min.
-const HOOKING: Duration = Duration::from_secs(360);
 
 /// How long the old containers may take to go before their volumes are copied.
 pub(super) const EMPTY: Duration = Duration::from_secs(600);
@@ -93,46 +78,6 @@ pub(super) struct Ready {
     pub staged: Staged,
     /// Who activates it.
     pub by: By,
-}
-
-/// What stands in the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Waiting {
-    /// Nobody has looked yet.
-    Unknown,
-    Manual,
-    Held,
-    HoldFile,
-    Window,
-    Busy(String),
-    LockFile,
-    Hook(String),
-}
-
-impl Waiting {
-    pub fn say(&self) -> String {
-        match self {
-            Self::Unknown => "it is looked whether it may be activated".to_owned(),
-            Self::Manual => "it waits for `monopod release activate`".to_owned(),
-            Self::Held => "updates are on hold; `monopod release unhold` ends that".to_owned(),
-            Self::HoldFile => "the node's hold file exists".to_owned(),
-            Self::Window => "it waits for the update window".to_owned(),
-            Self::Busy(role) => format!("{role} says that it is busy"),
-            Self::LockFile => "the workload's lock file exists".to_owned(),
-            Self::Hook(why) => format!("its hook says that it is no good moment: {why}"),
-        }
-    }
-}
-
-/// When it is looked next whether something still stands in the way.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Look {
-    /// At this time.
-    At(Time),
-    /// It is being looked, until this time.
-    Under(Time),
-    /// When something changes.
-    Never,
 }
 
 impl Stage {
@@ -358,144 +303,6 @@ impl Update {
             at: self.now + wait,
             why,
         };
-    }
-
-    /// Looks whether a waiting release may go.
-    pub(super) fn look_now(&mut self) {
-        if let Stage::Waiting { look, .. } = &mut self.stage
-            && !matches!(look, Look::Under(_))
-        {
-            *look = Look::At(self.now);
-        }
-    }
-
-    fn wait(&mut self) -> bool {
-        let now = self.now;
-        let book = self.pen.wanted();
-        let Some(by) = book.next.as_ref().map(|next| next.by) else {
-            return false;
-        };
-        // What is known without a look.
-        let known = match by {
-            By::Manual => Some(Waiting::Manual),
-            By::Policy if self.rules.activation == Activation::Manual => Some(Waiting::Manual),
-            By::Policy if book.held => Some(Waiting::Held),
-            By::Policy | By::Hand => self
-                .locks
-                .iter()
-                .next()
-                .map(|role| Waiting::Busy(role.to_string())),
-            By::Force | By::Back => None,
-        };
-        let Stage::Waiting { ready, why, look } = &mut self.stage else {
-            return false;
-        };
-        ready.by = by;
-        if let Some(known) = known {
-            let other = *why != known;
-            *why = known;
-            *look = Look::Never;
-            if other {
-                self.tell_waiting();
-            }
-            return false;
-        }
-        match (by, *look) {
-            (By::Force | By::Back, _) => {
-                let ready = ready.clone();
-                self.ask_hook(ready);
-                true
-            }
-            (_, Look::Under(time)) if time > now => false,
-            (_, Look::At(time)) if time > now => false,
-            (By::Policy | By::Hand | By::Manual, Look::At(_) | Look::Under(_) | Look::Never) => {
-                *look = Look::Under(now + LOOK_BY);
-                self.actions.push(Action::LookAtGates);
-                false
-            }
-        }
-    }
-
-    pub(super) fn looked(&mut self, gates: &Gates) {
-        let now = self.now;
-        let Stage::Waiting { ready, why, look } = &mut self.stage else {
-            return;
-        };
-        if !matches!(look, Look::Under(_)) {
-            // Since then something has come in the way that is known without a look.
-            return;
-        }
-        let policy = ready.by == By::Policy;
-        let found = match gates {
-            Gates {
-                lock_file: true, ..
-            } => Some((Waiting::LockFile, LOOK)),
-            Gates {
-                hold_file: true, ..
-            } if policy => Some((Waiting::HoldFile, LOOK)),
-            Gates {
-                window: Some(opens),
-                ..
-            } if policy => Some((Waiting::Window, (*opens).clamp(LOOK, LOOK_MOST))),
-            Gates { .. } => None,
-        };
-        if let Some((found, wait)) = found {
-            let other = *why != found;
-            *why = found;
-            *look = Look::At(now + wait);
-            if other {
-                self.tell_waiting();
-            }
-        } else {
-            let ready = ready.clone();
-            self.ask_hook(ready);
-        }
-    }
-
-    fn tell_waiting(&mut self) {
-        if let Stage::Waiting { ready, why, .. } = &self.stage {
-            let text = format!(
-                "release {} is staged and waits: {}",
-                ready.release,
-                why.say()
-            );
-            self.report(ReportKind::ReleaseDelayed, text);
-        }
-    }
-
-    fn ask_hook(&mut self, ready: Ready) {
-        if ready.staged.hook && ready.by != By::Back {
-            self.actions.push(Action::Hook(ready.release.clone()));
-            let by = self.now + HOOKING;
-            self.stage = Stage::Hooking { ready, by };
-        } else {
-            self.go(ready);
-        }
-    }
-
-    pub(super) fn hooked(&mut self, which: &ReleaseId, result: Result<(), NotNow>) {
-        let Stage::Hooking { ready, .. } = &self.stage else {
-            return;
-        };
-        if ready.release != *which {
-            return;
-        }
-        let ready = ready.clone();
-        match result {
-            Ok(()) => self.go(ready),
-            Err(NotNow::Later(why)) => {
-                self.stage = Stage::Waiting {
-                    ready,
-                    why: Waiting::Hook(why),
-                    look: Look::At(self.now + HOOK_AGAIN),
-                };
-                self.tell_waiting();
-            }
-            Err(NotNow::Never(why)) => {
-                self.stage = Stage::Idle;
-                self.reject(which, &format!("its hook refuses it: {why}"));
-            }
-        }
     }
 
     pub(super) fn snapshotted(&mut self, which: &ReleaseId, result: Result<(), String>) {
