@@ -36,8 +36,8 @@ What a bundle brings waits in the store while the running release goes on. When 
 activate. Without a daemon it lies ready: the next one finds it.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or no name, 3 node.toml is invalid, 4 refused (what does
-not hold, a downgrade): the store is as it was, 5 in the store, but the engine cannot be reached (the
-daemon feeds it later), or there is no daemon to allow a downgrade.";
+not hold, a downgrade): the store is as it was, 5 in the store, but the engine cannot be reached
+(the daemon feeds it later), or there is no daemon to allow a downgrade.";
 
 /// How long an import of the preload folder may go without reading or writing anything.
 const PRELOAD_IDLE: Duration = Duration::from_secs(600);

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::image::{Store, StoreError};
 use crate::owner::{self, Keep};
 use crate::paths::Paths;
-use crate::release::{Origin, Release, Releases};
+use crate::release::{Damaged, Origin, Release, Releases};
 
 /// Arguments of `monopod tidy`.
 #[derive(Debug, Args)]
@@ -48,13 +48,26 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
             return Exit::Failed;
         }
     };
-    let sequences = match peek(paths) {
-        Ok(durable) => durable.unwrap_or_default().book.sequences,
+    // What the ledger says by now may be more than what the daemon meant when it asked.
+    let (sequences, mut keep) = match peek(paths) {
+        Ok(durable) => {
+            let book = durable.unwrap_or_default().book;
+            let keep = book.kept();
+            (book.sequences, keep)
+        }
         Err(text) => {
             complain(text);
             return Exit::Failed;
         }
     };
+    keep.extend(arguments.keep.iter().cloned());
+    // Nobody knows which images a damaged one needs.
+    let damaged = |release: &Result<Release, Damaged>| {
+        release
+            .as_ref()
+            .is_err_and(|damaged| keep.contains(&damaged.id))
+    };
+    let images_too = !found.iter().any(damaged);
     let mut exit = Exit::Done;
     let mut fail = |text: String| {
         complain(text);
@@ -73,7 +86,7 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
             ),
             Err(damaged) => (damaged.id, Vec::new()),
         };
-        if arguments.keep.contains(&id) {
+        if keep.contains(&id) {
             needed.extend(images);
         } else {
             unneeded.extend(images);
@@ -83,7 +96,7 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
         }
     }
     let gone: Vec<String> = unneeded.difference(&needed).cloned().collect();
-    if !gone.is_empty() {
+    if images_too && !gone.is_empty() {
         if let Err(error) = from_store(paths, &gone) {
             fail(error.to_string());
         }

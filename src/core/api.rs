@@ -271,7 +271,7 @@ pub enum Event {
     /// What came of [`Action::Restore`].
     Restored(ReleaseId, Result<(), String>),
     /// What came of [`Action::Load`].
-    Loaded(ReleaseId, Result<Vec<Desired>, String>),
+    Loaded(ReleaseId, Result<Vec<Desired>, NotNow>),
     /// Root asks for a restart of one container, or of all.
     Restart(Option<Role>),
     /// The daemon is to end.

@@ -18,7 +18,7 @@ pub struct Node {
     recorded: Volatile,
     /// The daemon was told to end.
     orderly: bool,
-    /// No container is to be there for the moment: volumes are copied, or put back.
+    /// The containers go, or are gone, on purpose.
     emptied: bool,
     /// The line that systemd was told last, and the supervisor's part of it.
     line: (String, String),
@@ -43,7 +43,8 @@ impl Node {
         let update = Update::new(rules, durable.book, book, volatile.locks.clone(), now);
         let mut supervisor =
             Supervisor::new(config, desired, durable.budgets, volatile.clone(), now);
-        if on_trial {
+        // Nor is a rung climbed for what is to go.
+        if on_trial || emptied {
             supervisor.trial_begun();
         }
         Self {
@@ -59,17 +60,9 @@ impl Node {
     /// Takes one event at `now` and says what to do, in this order.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
         self.orderly |= matches!(event, Event::Terminate(_));
-        let event = match event {
-            // The containers are gone on purpose; what the files say now counts when they come back.
-            Event::Reload { policy, .. } if self.update.is_emptied() => Event::Reload {
-                desired: Vec::new(),
-                policy,
-            },
-            event => event,
-        };
         self.update.take(now, &event);
         let event = match event {
-            // What the files say is in force again when there are containers again.
+            // What the files say is in force when there are containers again.
             Event::Reload { policy, .. } if self.emptied => Event::Reload {
                 desired: Vec::new(),
                 policy,
@@ -140,7 +133,8 @@ impl Node {
                 match order {
                     Order::Empty => {
                         self.emptied = true;
-                        actions.extend(self.supervisor.switch(now, Vec::new(), false));
+                        // Bounded by the update itself: no rung is climbed for what is to go.
+                        actions.extend(self.supervisor.switch(now, Vec::new(), true));
                     }
                     Order::Switch {
                         release,
@@ -208,5 +202,108 @@ impl Node {
             Some(update) => format!("{line}; {update}"),
             None => line.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::api::{Outcome, Seen, SeenState};
+    use crate::core::update::{ReleaseId, TrialRecord};
+    use crate::spec::types::{Activation, Escalation, Healthcheck, Ready, Role, Trial};
+
+    fn app() -> Role {
+        Role::new("app")
+    }
+
+    fn desired() -> Vec<Desired> {
+        vec![Desired {
+            role: app(),
+            hash: "app-1".to_owned(),
+            image: "example/app:1".to_owned(),
+            image_id: None,
+            healthcheck: Healthcheck::Off,
+            grace: Duration::from_secs(10),
+            depends_on: BTreeMap::new(),
+            network_of: None,
+        }]
+    }
+
+    /// A node with this ledger that has just seen its one container, which has ended.
+    fn node(book: Book, volatile: Volatile) -> Node {
+        let config = Config {
+            escalation: Escalation::default(),
+            ready: Ready::Healthy,
+            watchdog: None,
+            seed: 1,
+            boot: "this".to_owned(),
+        };
+        let rules = Rules {
+            trial: Trial::default(),
+            activation: Activation::Automatic,
+        };
+        let durable = Durable {
+            book: book.clone(),
+            ..Durable::default()
+        };
+        let now = Time::default();
+        let mut node = Node::new(config, rules, desired(), durable, book, volatile, now);
+        let actions = node.step(now, Event::PreloadDone);
+        let survey = actions.iter().find_map(|action| match action {
+            Action::Engine(op, _) => Some(*op),
+            _ => None,
+        });
+        let seen = vec![Seen {
+            role: app(),
+            id: "id-app".to_owned(),
+            hash: "app-1".to_owned(),
+            image_id: "sha256:1".to_owned(),
+            image_health: None,
+            state: SeenState::Exited { code: 0 },
+        }];
+        let op = survey.expect("it looks first");
+        node.step(now, Event::Done(op, Ok(Outcome::Seen(seen))));
+        node
+    }
+
+    fn id(number: u8) -> ReleaseId {
+        ReleaseId::new(&format!("{number:012x}")).expect("an id")
+    }
+
+    #[test]
+    fn an_app_that_ended_while_no_daemon_looked_is_busy_no_more() {
+        let book = Book {
+            current: Some(id(1)),
+            ..Book::default()
+        };
+        let volatile = Volatile {
+            locks: BTreeSet::from([app()]),
+            ..Volatile::default()
+        };
+        assert_eq!(node(book, volatile).update.locks(), &BTreeSet::new());
+    }
+
+    #[test]
+    fn a_reload_brings_no_container_while_volumes_are_put_back() {
+        let book = Book {
+            current: Some(id(1)),
+            trial: Some(TrialRecord {
+                release: id(2),
+                deaths: 1,
+                snapshot: true,
+                reverting: Some("it failed".to_owned()),
+            }),
+            ..Book::default()
+        };
+        let mut node = node(book, Volatile::default());
+        let reload = Event::Reload {
+            desired: desired(),
+            policy: None,
+        };
+        node.step(Time::default(), reload);
+        assert!(node.view().containers.is_empty());
     }
 }

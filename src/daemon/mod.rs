@@ -38,6 +38,7 @@ use tracing::{error, info, warn};
 
 use crate::core::api::{Action, Event, Parting, Report, ReportKind};
 use crate::core::health::Verdict;
+use crate::core::ledger::Volatile;
 use crate::core::node::Node;
 use crate::core::supervisor::Config;
 use crate::core::time::Time;
@@ -128,6 +129,14 @@ async fn begin(paths: &Paths) -> Result<Begun, Exit> {
     let alone = start::alone(paths).map_err(told(Exit::Failed))?;
     let mut durable = ledger::read(paths).map_err(|(exit, text)| told(exit)(text))?;
     let volatile = ledger::read_volatile(paths);
+    // From here on an end is an orderly one only if somebody asks for it.
+    ledger::record(
+        paths,
+        &Volatile {
+            orderly: false,
+            ..volatile.clone()
+        },
+    );
     rescue::clear(paths);
     let signals = Signals::new()
         .map_err(|error| format!("cannot listen to signals: {error}"))
@@ -344,6 +353,11 @@ impl Running {
                 Action::Report(report) => self.report(report),
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
                 Action::Exit => self.exit = Some(Exit::Done),
+                Action::Stage(id) => {
+                    let book = self.node.update().book;
+                    let committed = [&book.current, &book.previous].contains(&&Some(id.clone()));
+                    self.deeds.stage(id, committed);
+                }
                 Action::Snapshot(id) => self.deeds.snapshot(id, self.node.update().book.current),
                 Action::Restore(id) => self.deeds.restore(id, self.node.update().book.current),
                 action => self.deeds.start(action),

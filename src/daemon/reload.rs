@@ -13,7 +13,7 @@ use crate::bundle::Trust;
 use crate::core::api::{Desired, Event, Policy};
 use crate::core::update::{Ask, Origin, Refused, ReleaseId, Wish};
 use crate::engine;
-use crate::release::{ReleaseError, Releases};
+use crate::release::{self, Release, ReleaseError, Releases};
 use crate::spec;
 use crate::spec::host::ThisHost;
 use crate::spec::types::UpdatePolicy;
@@ -120,21 +120,29 @@ impl Running {
                 wish,
                 downgrade,
             } => {
-                let trust = Trust::of_folder(&self.paths.keys()).map_err(|error| {
-                    let folder = self.paths.keys();
-                    RequestError::Failed(format!("cannot read {}: {error}", folder.display()))
-                })?;
-                let origin = releases.verify(&id, &trust).map_err(release_refused)?;
+                let origin = self.verified(&id)?;
                 Ask::Offer {
                     release: id,
-                    origin: Origin::from(&origin),
+                    origin,
                     wish,
                     downgrade,
                 }
             }
             ReleaseAsk::Activate { id, force } => {
-                id.as_ref().map(there).transpose()?;
-                Ask::Activate { release: id, force }
+                let release = id.as_ref().map(there).transpose()?;
+                match release {
+                    // One that was refused when it was offered, or never was, is offered now.
+                    Some(release) if self.is_unknown(&release) => {
+                        let origin = self.verified(&release.id)?;
+                        Ask::Offer {
+                            release: release.id,
+                            origin,
+                            wish: Wish::Activate { force },
+                            downgrade: false,
+                        }
+                    }
+                    Some(_) | None => Ask::Activate { release: id, force },
+                }
             }
             ReleaseAsk::RollBack => Ask::RollBack,
             ReleaseAsk::Retry(id) => {
@@ -148,6 +156,25 @@ impl Running {
             }
         };
         self.ask(ask).map_err(core_refused)
+    }
+
+    /// Whether a bundle's release is in no part of the ledger.
+    fn is_unknown(&self, release: &Release) -> bool {
+        let book = self.node.update().book;
+        let known = book.kept().contains(&release.id) || book.rejected(&release.id).is_some();
+        !known && matches!(release.origin, release::Origin::Bundle { .. })
+    }
+
+    /// Where a release comes from, if its signature holds now.
+    fn verified(&self, id: &ReleaseId) -> Result<Origin, RequestError> {
+        let folder = self.paths.keys();
+        let trust = Trust::of_folder(&folder).map_err(|error| {
+            RequestError::Failed(format!("cannot read {}: {error}", folder.display()))
+        })?;
+        let origin = Releases::new(&self.paths).verify(id, &trust);
+        origin
+            .map(|origin| Origin::from(&origin))
+            .map_err(release_refused)
     }
 
     /// Offers the release that the node's own file makes now, if that is news.

@@ -4,7 +4,9 @@
 //! It must never touch a container, and never decide.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -18,11 +20,12 @@ use tokio::task::spawn_blocking;
 use super::deeds::Shared;
 use super::in_force::{InForce, LoadError};
 use super::{civil, clock, image};
+use crate::bundle::Trust;
 use crate::core::api::{Event, Fault, Gates, NotNow, Staged};
 use crate::core::update::ReleaseId;
 use crate::engine::Engine;
 use crate::image::Store;
-use crate::release::{ReleaseError, Releases};
+use crate::release::{Origin, ReleaseError, Releases};
 use crate::spec;
 use crate::spec::host::ThisHost;
 use crate::spec::types::UpdatePolicy;
@@ -37,8 +40,20 @@ const NOT_NOW: i32 = 75;
 pub(super) async fn stage(
     shared: &Shared,
     id: &ReleaseId,
+    committed: bool,
 ) -> Result<(Staged, Rc<InForce>), NotNow> {
     let mut kept = load(shared, id)?;
+    if !committed && let Origin::Bundle { .. } = kept.release.origin {
+        // Its key may have been revoked since it was offered.
+        let keys = shared.paths.keys();
+        let trust = Trust::of_folder(&keys)
+            .map_err(|error| NotNow::Later(format!("cannot read {}: {error}", keys.display())))?;
+        let verified = Releases::new(&shared.paths).verify(id, &trust);
+        verified.map_err(|error| match error {
+            ReleaseError::Io { .. } => NotNow::Later(error.to_string()),
+            _ => NotNow::Never(error.to_string()),
+        })?;
+    }
     let mut known = BTreeMap::new();
     for container in &Rc::clone(&kept.workload).containers {
         let reference = &container.image;
@@ -56,7 +71,10 @@ pub(super) async fn stage(
     }
     let staged = Staged {
         desired: kept.desired(&shared.paths),
-        volumes: !shared.volumes(id, Some(shared.in_force().id())).is_empty(),
+        volumes: !shared
+            .volumes(id, Some(shared.in_force().id()))
+            .map_err(NotNow::Later)?
+            .is_empty(),
         hook: Releases::new(&shared.paths).hook(id).is_some(),
     };
     Ok((staged, Rc::new(kept)))
@@ -64,7 +82,10 @@ pub(super) async fn stage(
 
 fn load(shared: &Shared, id: &ReleaseId) -> Result<InForce, NotNow> {
     InForce::load(&shared.paths, id).map_err(|error| match error {
-        LoadError::Release(ReleaseError::Io { .. }) => NotNow::Later(error.to_string()),
+        // One that is not there was tidied away, and may be brought again.
+        LoadError::Release(ReleaseError::Io { .. } | ReleaseError::NotFound(_)) => {
+            NotNow::Later(error.to_string())
+        }
         LoadError::Release(_) => NotNow::Never(error.to_string()),
         LoadError::Invalid(_) => {
             // What is wrong on any node never becomes right; a device may still come.
@@ -152,9 +173,7 @@ pub(super) async fn hook(
     current: &ReleaseId,
 ) -> Result<(), NotNow> {
     let releases = Releases::new(&shared.paths);
-    let Some(path) = releases.hook(id) else {
-        return Err(NotNow::Never("it is not there any more".to_owned()));
-    };
+    let path = own_copy(shared, &releases, id)?;
     let mut command = Command::new(&path);
     command
         .current_dir(releases.folder(id))
@@ -193,6 +212,31 @@ pub(super) async fn hook(
     } else {
         Err(NotNow::Never(why))
     }
+}
+
+/// The hook, where nobody but the daemon writes, with the content that the release's id stands for: whoever
+/// brings releases may write to their folders, and must not decide what runs here.
+fn own_copy(shared: &Shared, releases: &Releases, id: &ReleaseId) -> Result<PathBuf, NotNow> {
+    let never = |error: io::Error| NotNow::Never(format!("its hook cannot be read: {error}"));
+    let Some(path) = releases.hook(id) else {
+        return Err(NotNow::Never("it is not there any more".to_owned()));
+    };
+    let release = releases
+        .read(id)
+        .map_err(|error| NotNow::Later(error.to_string()))?;
+    let hook = fs::read(path).map_err(never)?;
+    let workload = fs::read(releases.workload_file(id)).map_err(never)?;
+    // A bundle's images are all known from the beginning.
+    if ReleaseId::of(&workload, &release.images, Some(&hook)) != *id {
+        return Err(NotNow::Never("its files were changed".to_owned()));
+    }
+    let own = shared.paths.state().join("pre-switch");
+    let new = own.with_extension("new");
+    fs::write(&new, hook)
+        .and_then(|()| fs::set_permissions(&new, Permissions::from_mode(0o700)))
+        .and_then(|()| fs::rename(&new, &own))
+        .map_err(|error| NotNow::Later(format!("cannot write {}: {error}", own.display())))?;
+    Ok(own)
 }
 
 /// The last line that is not empty, tamed for a status line.

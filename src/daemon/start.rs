@@ -148,7 +148,7 @@ pub async fn first_release(
 fn first(paths: &Paths, book: &Book) -> Result<Book, String> {
     match local::release(paths, None) {
         Ok(Some(release)) => Ok(book.with_first(&release.id, true)),
-        Ok(None) => match brought(paths, book).pop() {
+        Ok(None) => match signed(paths, book, |sequence, accepted| sequence >= accepted).pop() {
             Some((release, origin)) => {
                 let mut book = book.with_first(&release, false);
                 if let Origin::Bundle { key, sequence } = origin {
@@ -172,6 +172,14 @@ fn first(paths: &Paths, book: &Book) -> Result<Book, String> {
 /// Signed releases that were brought and that the ledger does not know, the oldest first: whoever brought
 /// them could not reach a daemon.
 pub fn brought(paths: &Paths, book: &Book) -> Vec<(ReleaseId, Origin)> {
+    let known = book.kept();
+    let mut news = signed(paths, book, |sequence, accepted| sequence > accepted);
+    news.retain(|(id, _)| !known.contains(id));
+    news
+}
+
+/// Signed releases that may run here, those with the highest sequence last.
+fn signed(paths: &Paths, book: &Book, may: impl Fn(u64, u64) -> bool) -> Vec<(ReleaseId, Origin)> {
     let releases = Releases::new(paths);
     let trust = match Trust::of_folder(&paths.keys()) {
         Ok(trust) => trust,
@@ -184,23 +192,19 @@ pub fn brought(paths: &Paths, book: &Book) -> Vec<(ReleaseId, Origin)> {
         error!("cannot read {}: {error}", paths.releases().display());
         Vec::new()
     });
-    let known = book.kept();
     let mut news: Vec<(u64, ReleaseId, Origin)> = Vec::new();
     for release in found.into_iter().flatten() {
         let release::Origin::Bundle { .. } = release.origin else {
             continue;
         };
-        if known.contains(&release.id) || book.rejected(&release.id).is_some() {
+        if book.rejected(&release.id).is_some() {
             continue;
         }
         match releases.verify(&release.id, &trust) {
             Ok(origin @ release::Origin::Bundle { .. }) => {
                 let origin = Origin::from(&origin);
                 if let Origin::Bundle { key, sequence } = &origin
-                    && book
-                        .sequences
-                        .get(key)
-                        .is_none_or(|accepted| sequence > accepted)
+                    && (book.sequences.get(key)).is_none_or(|accepted| may(*sequence, *accepted))
                 {
                     news.push((*sequence, release.id, origin));
                 }

@@ -10,11 +10,13 @@ use tokio::task::spawn_local;
 use tracing::{error, warn};
 
 use super::deeds::{Deeds, Shared, helper};
-use super::in_force::InForce;
+use super::in_force::{InForce, LoadError};
 use super::{staging, volumes};
-use crate::core::api::{Action, Event};
+use crate::core::api::{Action, Event, NotNow};
 use crate::core::update::ReleaseId;
-use crate::release::Releases;
+use crate::release::{ReleaseError, Releases};
+use crate::spec;
+use crate::spec::host::ThisHost;
 use crate::spec::types::UpdatePolicy;
 use crate::volumes::SnapshotVolume;
 
@@ -24,21 +26,26 @@ impl Shared {
         &self,
         tried: &ReleaseId,
         current: Option<&ReleaseId>,
-    ) -> Vec<SnapshotVolume> {
+    ) -> Result<Vec<SnapshotVolume>, String> {
         let mut volumes: Vec<SnapshotVolume> = Vec::new();
         for id in [Some(tried), current].into_iter().flatten() {
-            match InForce::load(&self.paths, id) {
-                Ok(release) => {
-                    for volume in SnapshotVolume::of(&release.workload) {
-                        if !volumes.iter().any(|known| known.name == volume.name) {
-                            volumes.push(volume);
-                        }
-                    }
+            let workload = match InForce::load(&self.paths, id) {
+                Ok(release) => release.workload,
+                Err(error) => {
+                    // A device that is gone does not change which volumes there are.
+                    let file = Releases::new(&self.paths).workload_file(id);
+                    let host = ThisHost::of_environment();
+                    let loaded = spec::load_file(&file, &host);
+                    Rc::new(loaded.map_err(|_| format!("release {id}: {error}"))?.value)
                 }
-                Err(error) => warn!("release {id}: {error}"),
+            };
+            for volume in SnapshotVolume::of(&workload) {
+                if !volumes.iter().any(|known| known.name == volume.name) {
+                    volumes.push(volume);
+                }
             }
         }
-        volumes
+        Ok(volumes)
     }
 
     /// A release may be in force soon.
@@ -62,16 +69,6 @@ impl Deeds {
     pub(super) fn start_for_update(&mut self, action: Action) {
         let shared = Rc::clone(&self.shared);
         match action {
-            Action::Stage(id) => {
-                spawn_local(async move {
-                    let result = staging::stage(&shared, &id).await;
-                    let result = result.map(|(staged, ready)| {
-                        shared.remember(ready);
-                        staged
-                    });
-                    shared.tell(Event::Staged(id, result));
-                });
-            }
             Action::LookAtGates => {
                 spawn_local(async move {
                     let policy = shared.policy.borrow().clone();
@@ -93,7 +90,11 @@ impl Deeds {
                         shared.remember(Rc::new(loaded));
                         Ok(desired)
                     }
-                    Err(error) => Err(error.to_string()),
+                    // What is damaged stays so; a device that it names may come again.
+                    Err(LoadError::Release(
+                        error @ (ReleaseError::Damaged(_) | ReleaseError::NotFound(_)),
+                    )) => Err(NotNow::Never(error.to_string())),
+                    Err(error) => Err(NotNow::Later(error.to_string())),
                 };
                 shared.tell(Event::Loaded(id, result));
             }
@@ -102,7 +103,8 @@ impl Deeds {
                 spawn_local(tidy(shared, kept));
             }
             // The rest is the supervisor's, or the loop's own.
-            Action::Snapshot(_)
+            Action::Stage(_)
+            | Action::Snapshot(_)
             | Action::Restore(_)
             | Action::Engine(..)
             | Action::Abandon(_)
@@ -118,13 +120,29 @@ impl Deeds {
         }
     }
 
+    /// Checks a release's files and gives the engine its images. One that was `committed` before is trusted
+    /// for that; of any other the signature must hold now, too.
+    pub(super) fn stage(&mut self, id: ReleaseId, committed: bool) {
+        let shared = Rc::clone(&self.shared);
+        spawn_local(async move {
+            let result = staging::stage(&shared, &id, committed).await;
+            let result = result.map(|(staged, ready)| {
+                shared.remember(ready);
+                staged
+            });
+            shared.tell(Event::Staged(id, result));
+        });
+    }
+
     /// Has the volumes copied before a release is tried in the place of `current`.
     pub(super) fn snapshot(&mut self, id: ReleaseId, current: Option<ReleaseId>) {
         let shared = Rc::clone(&self.shared);
         *shared.copied.borrow_mut() = Some(id.clone());
         spawn_local(async move {
-            let volumes = shared.volumes(&id, current.as_ref());
-            let result = volumes::snapshot(&shared.paths, &id, &volumes).await;
+            let result = match shared.volumes(&id, current.as_ref()) {
+                Ok(volumes) => volumes::snapshot(&shared.paths, &id, &volumes).await,
+                Err(text) => Err(text),
+            };
             shared.tell(Event::Snapshotted(id, result));
         });
     }
@@ -132,10 +150,13 @@ impl Deeds {
     /// Has them put back.
     pub(super) fn restore(&mut self, id: ReleaseId, current: Option<ReleaseId>) {
         let shared = Rc::clone(&self.shared);
-        *shared.copied.borrow_mut() = Some(id.clone());
         spawn_local(async move {
-            let volumes = shared.volumes(&id, current.as_ref());
-            let result = volumes::restore(&shared.paths, &id, &volumes).await;
+            let result = match shared.volumes(&id, current.as_ref()) {
+                Ok(volumes) => volumes::restore(&shared.paths, &id, &volumes).await,
+                Err(text) => Err(text),
+            };
+            // Copies that could not be put back are not thrown away.
+            *shared.copied.borrow_mut() = result.is_ok().then(|| id.clone());
             shared.tell(Event::Restored(id, result));
         });
     }

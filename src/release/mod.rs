@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::bundle::{Taken, limits};
@@ -66,6 +67,8 @@ const RECORD_SIZE: u64 = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct Releases {
     folder: PathBuf,
+    /// The folder is there, and its name is durable.
+    prepared: OnceLock<()>,
 }
 
 impl Releases {
@@ -73,12 +76,18 @@ impl Releases {
     pub fn new(paths: &Paths) -> Self {
         Self {
             folder: paths.releases(),
+            prepared: OnceLock::new(),
         }
     }
 
-    /// Makes the folder for them all, durably, if it is not there.
+    /// Makes the folder for them all, durably, if it is not there. Once is enough: whoever shuts itself in
+    /// afterwards cannot open the folder above any more.
     pub fn prepare(&self) -> Result<(), ReleaseError> {
-        files::make_folder(&self.folder)
+        if self.prepared.get().is_none() {
+            files::make_folder(&self.folder)?;
+            self.prepared.get_or_init(|| ());
+        }
+        Ok(())
     }
 
     /// A release's folder, whether it is there or not.
@@ -210,6 +219,7 @@ impl Releases {
         bytes: &[u8],
         images: BTreeMap<String, Option<String>>,
     ) -> Result<Release, ReleaseError> {
+        self.prepare()?;
         let images = images
             .into_iter()
             .map(|(name, id)| (normalise(&name).unwrap_or(name), id))
@@ -221,7 +231,6 @@ impl Releases {
             images,
             made: now(),
         };
-        self.prepare()?;
         self.put(release, &[(WORKLOAD.to_owned(), bytes)])
     }
 
@@ -229,9 +238,12 @@ impl Releases {
     /// is there with the same content becomes this bundle's, unless the same key has signed it again
     /// since, with a higher sequence: then it is returned as it is.
     ///
-    /// [`Self::prepare`] has to come before: whoever reads bundles is shut in by now, and reaches this
-    /// folder and not the one above it.
+    /// An importer is shut in by now, and what is above the folder for them all is out of its reach: it
+    /// has called [`Releases::prepare`] before.
     pub fn add_bundle(&self, taken: &Taken) -> Result<Release, ReleaseError> {
+        if !self.folder.is_dir() {
+            self.prepare()?;
+        }
         let images: BTreeMap<String, Option<String>> = taken
             .images
             .iter()

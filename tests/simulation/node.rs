@@ -129,7 +129,6 @@ struct Container {
     name: String,
     role: Role,
     hash: String,
-    image_id: String,
     /// The release that it was made of, if it was in this story.
     made_by: Option<ReleaseId>,
     /// When it was last started.
@@ -163,6 +162,8 @@ pub(super) enum Due {
     Written(u64),
     /// What the daemon of this generation does for an update ends.
     Deed(u64, Action),
+    /// The shell of this generation reads the node's drop-ins again.
+    ReadAgain(u64),
     /// An app says once more whether it is busy: nobody may have heard it the first time.
     Busy(usize, bool),
     /// An importer has brought a release, and offers it.
@@ -436,7 +437,6 @@ impl Node {
             name: "stranger".to_owned(),
             role: Role::new("app"),
             hash: "app-0".to_owned(),
-            image_id: "sha256:1".to_owned(),
             made_by: None,
             started: Duration::ZERO,
             state: SeenState::Running(Running {
@@ -478,7 +478,6 @@ impl Node {
                 name,
                 role,
                 hash,
-                image_id: "sha256:1".to_owned(),
                 made_by: None,
                 started: Duration::ZERO,
                 state,
@@ -600,7 +599,7 @@ impl Node {
                 !container.stranger
                     && container.role == desired.role
                     && container.hash == desired.hash
-                    && Some(&container.image_id) == desired.image_id.as_ref()
+                    && Some(&container.image.0) == desired.image_id.as_ref()
                     && matches!(container.state, SeenState::Running(_))
             });
             if mine.is_none() {
@@ -722,6 +721,13 @@ impl Node {
             Due::Boot => self.boot(),
             Due::Written(generation) => self.written(generation),
             Due::Deed(generation, action) => self.deed(generation, action),
+            Due::ReadAgain(generation) => {
+                if generation == self.generation {
+                    let event = self.reload();
+                    return self.deliver(generation, event);
+                }
+                Ok(())
+            }
             Due::Busy(which, busy) if self.is_busy(which) == busy => self.say_busy(which, busy),
             Due::Busy(..) => Ok(()),
             Due::Offer(release, wish, downgrade) => self.offer(&release, wish, downgrade),
@@ -981,6 +987,8 @@ impl Node {
                     self.spending(budgets)?;
                 }
                 self.to_write.push_back(entry);
+                // Such a write is not waited for.
+                self.shelf.forgetful |= self.disk_slow >= Duration::from_secs(60);
                 let at = self.now + Duration::from_millis(5) + self.disk_slow;
                 self.writer_free = self.writer_free.max(at);
                 self.at(self.writer_free, Due::Written(self.generation));
@@ -1124,7 +1132,8 @@ impl Node {
                 self.reboots.push(self.now);
                 let day = self.now.saturating_sub(Duration::from_secs(86_400));
                 let lately = self.reboots.iter().filter(|at| **at >= day).count();
-                if lately > escalation().reboots_per_day as usize {
+                // The ledger before the damaged one knows of one less.
+                if lately > escalation().reboots_per_day as usize + self.shelf.torn {
                     return Err(format!("{lately} reboots in a day: {:?}", self.reboots));
                 }
                 if taken {
@@ -1494,7 +1503,6 @@ impl Node {
                     name,
                     role: role.clone(),
                     hash: desired.hash.clone(),
-                    image_id: desired.image_id.clone().unwrap_or_default(),
                     made_by: self.shelf.enforced.clone(),
                     started: self.now,
                     state: SeenState::Created,
@@ -1621,7 +1629,7 @@ impl Node {
 
     /// The ID of the image that a role's next container is made from.
     fn image_of(&self, role: &Role) -> String {
-        workload(self.variant)
+        self.in_force()
             .into_iter()
             .find(|desired| desired.role == *role)
             .and_then(|desired| desired.image_id)

@@ -174,6 +174,8 @@ pub struct Shelf {
     banned: BTreeSet<ReleaseId>,
     /// The ledger was damaged, or could not be written: what it forgot nobody knows.
     pub forgetful: bool,
+    /// How often the ledger was damaged.
+    pub torn: usize,
     trial_by: Duration,
     /// Writes since each release was offered.
     since_offer: BTreeMap<ReleaseId, u32>,
@@ -226,7 +228,7 @@ impl Shelf {
         for one in &mut desired {
             let app = one.role.as_str() == "app";
             match change {
-                Change::Image if app => one.image_id = Some(format!("sha256:{}", number + 1)),
+                Change::Image if app => one.image_id = Some(format!("sha256:{}", number + 10)),
                 Change::Spec | Change::Alone | Change::Joined if app => {
                     one.hash = format!("{}-r{number}", one.hash);
                 }
@@ -582,6 +584,7 @@ impl Node {
                 Ok(())
             }
             Turn::Torn(both) => {
+                self.shelf.torn += 1;
                 if let Some(text) = &mut self.disk {
                     text.truncate(text.len() / 2);
                 }
@@ -646,8 +649,7 @@ impl Node {
         self.leave_out();
         if stale {
             // The node's drop-ins have changed since it was staged.
-            let event = self.reload();
-            self.at(self.now, Due::Deliver(self.generation, event));
+            self.at(self.now, Due::ReadAgain(self.generation));
         }
         Ok(())
     }
@@ -673,7 +675,10 @@ impl Node {
                 Event::Hooked(id, result)
             }
             Action::Snapshot(id) => {
-                self.no_container_runs("copied")?;
+                // One that was called off copies for nobody.
+                if self.shelf.stage.0 == "snapshot" {
+                    self.no_container_runs("copied")?;
+                }
                 let result = self.copy_result();
                 if result.is_ok() {
                     let volume = self.shelf.volume;
@@ -687,7 +692,7 @@ impl Node {
             }
             Action::Load(id) => {
                 let result = if self.now < self.shelf.loading_until || !self.shelf.is_whole(&id) {
-                    Err("its folder cannot be read".to_owned())
+                    Err(NotNow::Never("its folder cannot be read".to_owned()))
                 } else {
                     let desired = self.shelf.desired(&id, self.variant);
                     let kept = (self.variant, desired.clone());
@@ -853,7 +858,8 @@ impl Node {
                 return Err(format!("{} has died too often: {disk:?}", trial.release));
             }
             let late = self.now > self.shelf.trial_by && trial.reverting.is_none();
-            if late && view.book.trial.is_some() {
+            let wanted = view.book.trial.as_ref();
+            if late && wanted.is_some_and(|trial| trial.reverting.is_none()) {
                 return Err(format!("the trial does not end: {view:?}"));
             }
             let late = self.now > self.shelf.trial_by + SLACK && trial.reverting.is_none();
@@ -863,7 +869,8 @@ impl Node {
         }
         let copied = view.book.trial.as_ref().is_some_and(|trial| trial.snapshot);
         let recording = view.stage == "trial" && view.trial_since.is_none();
-        let empty = matches!(view.stage, "snapshot" | "rollback") || (recording && copied);
+        let empty =
+            matches!(view.stage, "snapshot" | "rollback" | "ending") || (recording && copied);
         let there = self.daemon.as_ref().is_some_and(|daemon| {
             let seen = daemon.supervisor().view().containers;
             let wanted = self.in_force();
@@ -894,19 +901,16 @@ impl Node {
 
     /// Neither the watchdog nor the node may be used up for a release on trial.
     pub(super) fn no_upper_rung_on_trial(&self) -> Result<(), String> {
-        match self.view_of_update() {
-            Some(view) if view.stage == "trial" && view.book.trial.is_some() => {
-                let recorded = self.on_disk().book.trial.clone();
-                match recorded {
-                    Some(trial) if self.shelf.began == Some(trial.release.clone()) => Err(format!(
-                        "an upper rung is used while {} is on trial",
-                        trial.release
-                    )),
-                    Some(_) | None => Ok(()),
-                }
-            }
-            Some(_) | None => Ok(()),
+        let (Some(view), Some(tried)) = (self.view_of_update(), &self.shelf.began) else {
+            return Ok(());
+        };
+        let containers = (self.daemon.as_ref())
+            .is_some_and(|daemon| !daemon.supervisor().view().containers.is_empty());
+        let runs = containers && self.shelf.enforced.as_ref() == Some(tried);
+        if runs && view.book.current.as_ref() != Some(tried) {
+            return Err(format!("an upper rung is used while {tried} is on trial"));
         }
+        Ok(())
     }
 
     /// Whether the update has come to an end, or waits for what is there.

@@ -116,6 +116,18 @@ fn ways() -> Vec<Way> {
         ),
         way("never well", 0, &[0], [(BEGIN, bring(sick(1)))]),
         way(
+            "the node dies again and again in the trial",
+            0,
+            &[0],
+            [
+                (BEGIN, bring(sick(1))),
+                (30_000, Blow::PowerCut),
+                (60_000, Blow::PowerCut),
+                (60_000, Blow::PowerCut),
+                (60_000, Blow::PowerCut),
+            ],
+        ),
+        way(
             "never well, with volumes",
             0,
             &[0],
@@ -156,13 +168,13 @@ fn ways() -> Vec<Way> {
             )],
         ),
         way(
-            "well by turns",
+            "well for a moment, again and again",
             0,
             &[0],
             [(
                 BEGIN,
                 bring(Make {
-                    nature: Nature::Flaps(30),
+                    nature: Nature::Exits(20_000),
                     ..good(1)
                 }),
             )],

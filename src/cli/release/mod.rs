@@ -25,9 +25,9 @@ Examples:
   monopod release activate                    try the one that waits
   monopod release rollback                    back to the one before, now
 
-A release is a workload file with its exact images, under an id of 12 digits. It runs on trial first:
-if it stays healthy for as long as node.toml says, it is committed; otherwise the one before comes
-back by itself, and the new one is rejected: never taken again but by monopod release retry.
+A release is a workload file with its exact images, under an id of 12 digits. It runs on trial
+first: if it stays healthy for as long as node.toml says, it is committed; otherwise the one before
+comes back by itself, and the new one is rejected: never taken again but by monopod release retry.
 
 Exit codes: 0 done, 1 failed or no such release, 2 wrong usage, 3 node.toml is invalid, 4 refused (a
 signature, a downgrade, nothing to go back to), 5 no daemon.";

@@ -92,9 +92,8 @@ impl Supervisor {
         self.now = self.now.max(now);
         self.trial = on_trial;
         for machine in &mut self.machines {
-            if machine.desired().is_some() {
-                machine.forgive(self.now);
-            }
+            // What could not be removed before is not its doing either.
+            machine.forgive(self.now);
         }
         self.put_in_force(desired);
         self.begin_anew();

@@ -355,7 +355,11 @@ impl Supervisor {
                 };
                 let text = format!("{role}: {ENDED}{how}{with}");
                 self.report(Some(&role), ReportKind::Exited, text);
-                if !excused {
+                let machine = &self.machines[index];
+                // What takes its place does not answer for it; while that has no image, there is none.
+                let replaced =
+                    machine.outdated() && !matches!(machine.image, Image::Missing { .. });
+                if !excused && !replaced {
                     self.strike(index, healthy_for);
                 }
             }

@@ -87,12 +87,18 @@ impl Supervisor {
 
     /// The image that a machine is made from and another one rebuilds. Of several that would, the first does.
     fn rebuilt_from(&self, machine: &Machine) -> Option<String> {
+        // Two machines of one role are told apart by their containers.
+        let same = |other: &Machine| {
+            other.role == machine.role
+                && other.want == machine.want
+                && other.last_id == machine.last_id
+        };
         let first = self.machines.iter().find(|other| {
             let rebuilds = other.rebuilds();
-            rebuilds.is_some_and(|id| std::ptr::eq(*other, machine) || machine.has(id))
+            rebuilds.is_some_and(|id| same(other) || machine.has(id))
         })?;
         let id = first.rebuilds()?;
-        (!std::ptr::eq(first, machine)).then(|| id.to_owned())
+        (!same(first)).then(|| id.to_owned())
     }
 
     /// Whether a machine has to wait with its next container for a rebuild of its image.

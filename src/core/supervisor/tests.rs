@@ -409,6 +409,25 @@ fn a_missing_image_is_waited_for_and_leaves_what_runs_alone() {
 }
 
 #[test]
+fn what_is_replaced_leaves_its_failures_to_nobody() {
+    for (image_is_there, rung) in [(true, Rung::Foot), (false, Rung::Restart)] {
+        let mut story = healthy();
+        let mut other = desired("app", &[]);
+        other.hash = "app-2".to_owned();
+        story.event(reload(vec![other]));
+        if !image_is_there {
+            let missing = Fault::ImageMissing("nobody has it".to_owned());
+            story.answer(&image("app"), Err(missing));
+        }
+        story.event(Event::Died {
+            role: role("app"),
+            pid: 7,
+        });
+        assert_eq!(story.supervisor.rung(), rung, "{image_is_there}");
+    }
+}
+
+#[test]
 fn a_plan_says_what_a_reload_does_and_does_nothing() {
     let mut story = healthy();
     let steps = |story: &Story, desired: &[Desired]| -> BTreeMap<String, StepKind> {
@@ -794,4 +813,29 @@ fn a_reload_that_changes_nothing_mends_nothing() {
 fn asked_to_reboot(story: &Story) -> bool {
     let asked = |action: &Action| matches!(action, Action::Rescue(Rescue::Reboot, _));
     story.told.iter().any(asked)
+}
+
+#[test]
+fn what_could_not_be_removed_is_not_the_next_releases_failure() {
+    let left = || seen("old", "old-1", SeenState::Exited { code: 0 });
+    let mut story = Story::new(vec![]);
+    for _ in 0..100 {
+        if story.supervisor.exhausted().is_some() {
+            break;
+        }
+        story.now = story.now + Duration::from_secs(400);
+        story.event(Event::Tick);
+        for (op, call) in std::mem::take(&mut story.calls) {
+            let result = match call {
+                Call::Remove { .. } => Err(Fault::Refused("device busy".to_owned())),
+                _ => Ok(Outcome::Seen(vec![left()])),
+            };
+            story.event(Event::Done(op, result));
+        }
+    }
+    assert!(story.supervisor.exhausted().is_some());
+    story
+        .supervisor
+        .switch(story.now, vec![desired("app", &[])], true);
+    assert_eq!(story.supervisor.exhausted(), None);
 }

@@ -82,6 +82,16 @@ impl Update {
                 "release {release} was rejected: {why}; to try it once more: monopod release retry {release}"
             )));
         }
+        if let Some(next) = &book.next
+            && next.by == By::Back
+            && next.release != *release
+        {
+            return Err(Refused::Refused(format!(
+                "release {} is coming back by hand; {release} is considered when that has ended and it is \
+                 brought again",
+                next.release
+            )));
+        }
         if let Origin::Bundle { key, sequence } = origin {
             self.write(|book| {
                 // With a downgrade what is accepted goes down, or the next update would be one, too.
@@ -162,6 +172,9 @@ impl Update {
         const WHY: &str = "it was taken back by hand";
         match &self.stage {
             // One that has proved itself is the release that runs.
+            Stage::Trial(trying) if trying.back && !trying.committing => {
+                return Ok(format!("release {} has come back already", trying.release));
+            }
             Stage::Trial(trying) if !trying.committing => {
                 let release = trying.release.clone();
                 self.take_back(WHY);
@@ -175,6 +188,9 @@ impl Update {
             | Stage::Snapshotting { ready, .. }
             | Stage::Recording { ready, .. } => {
                 let ready = ready.clone();
+                if ready.by == By::Back {
+                    return Ok(format!("release {} comes back already", ready.release));
+                }
                 self.call_off(&ready, WHY);
                 return Ok(format!("release {} is not tried", ready.release));
             }

@@ -196,6 +196,7 @@ impl Book {
         if let Some(trial) = book.trial.take() {
             book.reject(&trial.release, trial.reverting.as_deref().unwrap_or(why));
         }
+        book.want_no_more();
         book
     }
 
@@ -207,8 +208,11 @@ impl Book {
             // What was tried again and is good now is no longer rejected.
             book.rejected
                 .retain(|rejected| rejected.release != trial.release);
-            book.previous = book.current.replace(trial.release);
+            if book.current.as_ref() != Some(&trial.release) {
+                book.previous = book.current.replace(trial.release);
+            }
         }
+        book.want_no_more();
         book
     }
 
@@ -218,6 +222,22 @@ impl Book {
         let mut book = self.clone();
         book.current = Some(book.previous.take()?);
         Some(book)
+    }
+
+    /// This one runs, since what was current could not be put in force; that is kept, for whoever mends it.
+    pub(super) fn settle_for(&mut self, release: &ReleaseId) {
+        if self.current.as_ref() != Some(release) {
+            self.previous = self.current.replace(release.clone());
+        }
+        self.want_no_more();
+    }
+
+    /// What runs for good is not to be tried next.
+    fn want_no_more(&mut self) {
+        let next = self.next.as_ref().map(|next| &next.release);
+        if next.is_some() && next == self.current.as_ref() && self.trial.is_none() {
+            self.next = None;
+        }
     }
 
     /// Remembers a release as one that is not taken again by itself.

@@ -83,6 +83,8 @@ pub struct Update {
     stage: Stage,
     locks: BTreeSet<Role>,
     now: Time,
+    /// What no release needs any more is to go, as soon as the ledger says so, too.
+    tidy_due: bool,
     actions: Vec<Action>,
     orders: Vec<Order>,
 }
@@ -99,6 +101,7 @@ impl Update {
             stage,
             locks,
             now,
+            tidy_due: false,
             actions: Vec::new(),
             orders: Vec::new(),
         }
@@ -138,7 +141,7 @@ impl Update {
                     trial: policy.trial.clone(),
                     activation: policy.activation,
                 };
-                self.look_now();
+                self.stage_anew();
             }
             Event::Terminate(_) => self.stage = Stage::Ending,
             Event::Tick
@@ -169,6 +172,11 @@ impl Update {
                 break;
             }
         }
+        if self.tidy_due && self.pen.is_dry() && matches!(self.stage, Stage::Idle) {
+            self.tidy_due = false;
+            let kept = self.pen.wanted().kept();
+            self.actions.push(Action::Tidy(kept));
+        }
         if let Some(book) = self.pen.next(self.now) {
             self.actions
                 .push(Action::Persist(Entry::Book(Box::new(book))));
@@ -188,11 +196,6 @@ impl Update {
     /// The containers whose apps have said that this is no moment for an update.
     pub(crate) fn locks(&self) -> &BTreeSet<Role> {
         &self.locks
-    }
-
-    /// There are to be no containers at the moment.
-    pub(crate) fn is_emptied(&self) -> bool {
-        self.stage.is_emptied()
     }
 
     /// A container that has ended says nothing any more.
@@ -255,6 +258,10 @@ impl Update {
 
     /// What is to be tried has nothing in its way any more.
     fn go(&mut self, ready: Ready) {
+        if self.is_withdrawn() {
+            self.stage = Stage::Idle;
+            return;
+        }
         self.stage = if ready.staged.volumes {
             self.orders.push(Order::Empty);
             Stage::Emptying {
@@ -262,8 +269,13 @@ impl Update {
                 by: self.now + stage::EMPTY,
             }
         } else {
-            self.record(ready, false)
+            self.record(ready, false, false)
         };
+    }
+
+    /// Nothing is to be tried any more: whoever wanted it wants what runs.
+    fn is_withdrawn(&self) -> bool {
+        self.pen.wanted().next.is_none()
     }
 }
 

@@ -122,6 +122,14 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_written_before_is_written_now() {
+        let now = Time::default();
+        let mut pen = Pen::new(Book::default(), held(), now);
+        assert!(!pen.is_dry());
+        assert_eq!(pen.next(now), Some(held()));
+    }
+
+    #[test]
     fn what_changes_during_a_write_is_written_next() {
         let now = Time::default();
         let mut pen = Pen::new(Book::default(), Book::default(), now);

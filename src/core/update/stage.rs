@@ -174,22 +174,6 @@ impl Stage {
         }
     }
 
-    /// The containers go, or are gone, so that nobody writes to their volumes.
-    pub fn is_emptied(&self) -> bool {
-        match self {
-            Self::Emptying { .. } | Self::Snapshotting { .. } => true,
-            Self::Recording { emptied, .. } => *emptied,
-            Self::Back(back) => back.is_emptied(),
-            Self::Idle
-            | Self::Staging { .. }
-            | Self::Delayed { .. }
-            | Self::Waiting { .. }
-            | Self::Hooking { .. }
-            | Self::Trial(_)
-            | Self::Ending => false,
-        }
-    }
-
     pub fn deadline(&self, rules: &Rules, facts: &Facts) -> Option<Time> {
         match self {
             Self::Idle | Self::Ending => None,
@@ -310,6 +294,17 @@ impl Update {
     pub(super) fn stage_now(&mut self) {
         if let Stage::Delayed { at, .. } = &mut self.stage {
             *at = self.now;
+        }
+    }
+
+    /// The node's own files have changed, which count for a release that is not tried yet, too.
+    pub(super) fn stage_anew(&mut self) {
+        if let Stage::Staging { release, .. } | Stage::Delayed { release, .. } = &self.stage {
+            let release = release.clone();
+            self.stage = self.begin_staging(release, 1);
+        } else if let Stage::Waiting { ready, .. } = &self.stage {
+            let release = ready.release.clone();
+            self.stage = self.begin_staging(release, 1);
         }
     }
 
@@ -512,13 +507,19 @@ impl Update {
         }
         let ready = ready.clone();
         match result {
-            Ok(()) => self.stage = self.record(ready, true),
+            Ok(()) if self.is_withdrawn() => {
+                let back = Back::loading(which.clone(), self.pen.wanted(), "it was withdrawn");
+                self.stage = Stage::Back(back);
+            }
+            Ok(()) => self.stage = self.record(ready, true, true),
+            // The way back is not barred by a volume that has grown.
+            Err(_) if ready.by == By::Back => self.stage = self.record(ready, true, false),
             Err(why) => self.call_off(&ready, &format!("its volumes cannot be copied: {why}")),
         }
     }
 
     /// Writes down that it is on trial. Nothing is touched before that is on disk.
-    pub(super) fn record(&mut self, ready: Ready, emptied: bool) -> Stage {
+    pub(super) fn record(&mut self, ready: Ready, emptied: bool, snapshot: bool) -> Stage {
         let release = ready.release.clone();
         self.write(|book| {
             // Another one may have been offered in the meantime.
@@ -532,7 +533,7 @@ impl Update {
             book.trial = Some(TrialRecord {
                 release,
                 deaths: 0,
-                snapshot: emptied,
+                snapshot,
                 reverting: None,
             });
         });
@@ -592,6 +593,8 @@ impl Update {
             desired: ready.staged.desired,
             on_trial: true,
         });
-        self.stage = Stage::Trial(Trying::new(release, &self.rules, self.now));
+        let mut trying = Trying::new(release, &self.rules, self.now);
+        trying.back = ready.by == By::Back;
+        self.stage = Stage::Trial(trying);
     }
 }

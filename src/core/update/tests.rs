@@ -36,6 +36,8 @@ struct Story {
     copied: Result<(), String>,
     loads: Result<(), String>,
     disk: Result<(), String>,
+    /// Writes do not come to an end.
+    disk_hangs: bool,
     /// What was in force, the last at the end; `None` for nothing.
     ran: Vec<Option<ReleaseId>>,
     /// Kinds of what was reported.
@@ -72,6 +74,7 @@ impl Story {
             copied: Ok(()),
             loads: Ok(()),
             disk: Ok(()),
+            disk_hangs: false,
             told: Vec::new(),
             books: Vec::new(),
             asked: Vec::new(),
@@ -113,6 +116,7 @@ impl Story {
         }
         for action in self.update.actions() {
             match action {
+                Action::Persist(_) if self.disk_hangs => {}
                 Action::Persist(Entry::Book(book)) => {
                     if self.disk.is_ok() {
                         self.books.push(*book);
@@ -143,6 +147,7 @@ impl Story {
                 }
                 Action::Load(release) => {
                     let result = self.loads.clone().map(|()| Vec::new());
+                    let result = result.map_err(NotNow::Never);
                     events.push(Event::Loaded(release, result));
                 }
                 Action::Report(report) => self.told.push(report.kind),
@@ -249,6 +254,16 @@ fn a_release_that_nothing_helps_is_taken_back_at_once() {
     assert_eq!(story.runs(), Some(&id(2)));
     story.healthy().pass(Duration::from_secs(60));
     assert_eq!(story.book().current, Some(id(2)));
+    assert_eq!(story.book().rejected(&id(2)), None);
+}
+
+#[test]
+fn what_ran_before_it_is_not_held_against_a_release() {
+    let mut story = Story::new();
+    story.exhausted = Some("app does not become healthy".to_owned());
+    story.offer(2).expect("taken");
+    assert_eq!(story.runs(), Some(&id(2)));
+    assert_eq!(story.ran.len(), 2);
     assert_eq!(story.book().rejected(&id(2)), None);
 }
 
@@ -576,4 +591,92 @@ fn a_daemon_that_ends_begins_nothing() {
     story.pass(Duration::from_secs(600));
     assert_eq!(story.runs(), Some(&id(1)));
     assert!(story.offer(3).is_err());
+}
+
+/// A node whose lock file keeps release 2 waiting, until its disk hangs.
+fn waiting(volumes: bool) -> Story {
+    let mut story = Story::new();
+    story.staged.as_mut().expect("staged").volumes = volumes;
+    story.gates.lock_file = true;
+    story.offer(2).expect("taken");
+    story.gates.lock_file = false;
+    story.disk_hangs = true;
+    story
+}
+
+#[test]
+fn a_release_is_not_judged_by_the_containers_of_the_one_before() {
+    let mut story = Story::new();
+    story.exhausted = Some("app does not become healthy".to_owned());
+    story.offer(2).expect("taken");
+    assert_eq!(story.runs(), Some(&id(2)));
+    assert!(story.book().rejected.is_empty(), "{:?}", story.told);
+}
+
+#[test]
+fn a_ledger_that_hangs_does_not_leave_a_node_without_containers() {
+    let mut story = waiting(true);
+    story.gates.lock_file = true;
+    // Its end is told by nobody, so there is no other write.
+    story.ask(Ask::Pin(id(1), true)).expect("pinned");
+    story.pass(Duration::from_secs(90));
+    story.gates.lock_file = false;
+    story.pass(Duration::from_secs(30));
+    assert_eq!(story.runs(), None, "{:?}", story.ran);
+    story.pass(Duration::from_secs(90));
+    assert_eq!(story.runs(), Some(&id(1)));
+}
+
+#[test]
+fn what_comes_in_the_way_during_a_look_counts() {
+    let mut story = Story::new();
+    story.gates.window = Some(Duration::from_secs(600));
+    story.offer(2).expect("taken");
+    story.ask(Ask::Hold(true)).expect("held");
+    story.event(Event::Gates(Gates::default()));
+    assert_eq!(story.runs(), Some(&id(1)));
+}
+
+#[test]
+fn back_by_hand_while_the_commit_is_being_written() {
+    let mut story = Story::new();
+    story.offer(2).expect("taken");
+    story.healthy();
+    story.disk_hangs = true;
+    story.pass(Duration::from_secs(60));
+    story.ask(Ask::RollBack).expect("there is one before");
+    story.disk_hangs = false;
+    story.event(Event::Persisted(Part::Book, Ok(())));
+    assert_eq!(story.runs(), Some(&id(1)));
+    assert!(story.book().rejected(&id(2)).is_some());
+    assert!(!story.told.contains(&ReportKind::GivenUp));
+}
+
+#[test]
+fn back_by_hand_just_before_the_trial_is_about_the_release_to_be_tried() {
+    let mut story = waiting(false);
+    story.pass(Duration::from_secs(30));
+    story.ask(Ask::RollBack).expect("it is about to be tried");
+    story.disk_hangs = false;
+    story.event(Event::Persisted(Part::Book, Ok(())));
+    assert_eq!(story.runs(), Some(&id(1)));
+    assert!(story.book().rejected(&id(2)).is_some());
+    assert_eq!(story.book().rejected(&id(1)), None);
+    assert_eq!(story.book().trial, None);
+}
+
+#[test]
+fn back_by_hand_on_the_way_back_is_nothing_new() {
+    let mut story = Story::with(Book {
+        current: Some(id(1)),
+        previous: Some(id(9)),
+        ..Book::default()
+    });
+    story.offer(2).expect("taken");
+    story.disk_hangs = true;
+    story.exhausted = Some("ill".to_owned());
+    story.event(Event::Tick);
+    story.ask(Ask::RollBack).expect("that is being done");
+    assert_eq!(story.update.book().rejected(&id(1)), None);
+    assert_eq!(story.update.book().next, None);
 }

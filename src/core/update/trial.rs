@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::stage::{COPYING, EMPTY, Stage};
 use super::{Book, Facts, Order, ReleaseId, Rules, TrialRecord, Update, span};
-use crate::core::api::{Action, Desired, ReportKind};
+use crate::core::api::{Action, Desired, NotNow, ReportKind};
 use crate::core::time::Time;
 
 /// How long reading a release's files may take.
@@ -17,6 +17,10 @@ const LOAD_AGAIN: Duration = Duration::from_secs(5);
 const RESTORE_AGAIN: Duration = Duration::from_secs(30);
 const RESTORES: u32 = 3;
 
+/// How often what should run again is read before what is less good is taken: a device that it names may be
+/// gone for a moment.
+const LOADS: u32 = 24;
+
 /// How long the ledger's write is waited for before what was before comes back without it.
 pub(super) const RECORD: Duration = Duration::from_secs(70);
 
@@ -28,6 +32,8 @@ pub(super) struct Trying {
     by: Time,
     /// It has proved itself; that is being written down.
     pub committing: bool,
+    /// Somebody has gone back to it by hand.
+    pub back: bool,
 }
 
 impl Trying {
@@ -37,6 +43,7 @@ impl Trying {
             since: now,
             by: now + rules.trial.deadline,
             committing: false,
+            back: false,
         }
     }
 
@@ -61,8 +68,6 @@ pub(super) struct Back {
     /// The release that has failed.
     pub failed: ReleaseId,
     why: String,
-    /// The containers go, or are gone.
-    emptied: bool,
     step: Step,
 }
 
@@ -81,8 +86,20 @@ enum Step {
     /// The files of the first of these are read.
     Loading {
         candidates: Vec<ReleaseId>,
+        /// How often the first of them could not be read.
+        attempts: u32,
         state: Load,
     },
+}
+
+impl Step {
+    fn loading(candidates: Vec<ReleaseId>) -> Self {
+        Self::Loading {
+            candidates,
+            attempts: 0,
+            state: Load::Due,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +115,6 @@ impl Back {
         Self {
             failed: trial.release.clone(),
             why: trial.reverting.clone().unwrap_or_default(),
-            emptied: true,
             step: Step::Emptying { by: now + EMPTY },
         }
     }
@@ -109,16 +125,8 @@ impl Back {
         Self {
             failed,
             why: why.to_owned(),
-            emptied: true,
-            step: Step::Loading {
-                candidates,
-                state: Load::Due,
-            },
+            step: Step::loading(candidates),
         }
-    }
-
-    pub fn is_emptied(&self) -> bool {
-        self.emptied
     }
 
     pub fn deadline(&self) -> Option<Time> {
@@ -174,7 +182,7 @@ impl Update {
                 ReportKind::Committed,
                 format!("release {release} has proved itself and is committed"),
             );
-            self.tidy();
+            self.tidy_due = true;
             return true;
         }
         if trying
@@ -220,7 +228,6 @@ impl Update {
         self.stage = Stage::Back(Back {
             failed,
             why: why.to_owned(),
-            emptied: false,
             step: Step::Recording {
                 by: self.now + RECORD,
                 volumes,
@@ -240,13 +247,9 @@ impl Update {
             Step::Recording { by, volumes } if dry || *by <= now => {
                 if *volumes {
                     self.orders.push(Order::Empty);
-                    back.emptied = true;
                     Step::Emptying { by: now + EMPTY }
                 } else {
-                    Step::Loading {
-                        candidates: candidates(self.pen.wanted(), &back.failed),
-                        state: Load::Due,
-                    }
+                    Step::loading(candidates(self.pen.wanted(), &back.failed))
                 }
             }
             Step::Emptying { by } if facts.empty || *by <= now => {
@@ -256,10 +259,11 @@ impl Update {
                     attempt: 1,
                 }
             }
-            Step::Restoring { by, attempt } if *by <= now => Step::RestoreLater {
-                at: now + RESTORE_AGAIN,
-                attempt: *attempt,
-            },
+            Step::Restoring { by, .. } if *by <= now => {
+                let failed = back.failed.clone();
+                self.restored(&failed, Err("it does not come to an end".to_owned()));
+                return true;
+            }
             Step::RestoreLater { at, attempt } if *at <= now => {
                 self.actions.push(Action::Restore(back.failed.clone()));
                 Step::Restoring {
@@ -267,11 +271,12 @@ impl Update {
                     attempt: *attempt + 1,
                 }
             }
-            Step::Ended { by } if dry || *by <= now => Step::Loading {
-                candidates: candidates(self.pen.wanted(), &back.failed),
-                state: Load::Due,
-            },
-            Step::Loading { candidates, state } => {
+            Step::Ended { by } if dry || *by <= now => {
+                Step::loading(candidates(self.pen.wanted(), &back.failed))
+            }
+            Step::Loading {
+                candidates, state, ..
+            } => {
                 let due = match state {
                     Load::Due => true,
                     Load::Under { by } => *by <= now,
@@ -332,65 +337,71 @@ impl Update {
         }
     }
 
-    pub(super) fn loaded(&mut self, which: &ReleaseId, result: Result<Vec<Desired>, String>) {
+    pub(super) fn loaded(&mut self, which: &ReleaseId, result: Result<Vec<Desired>, NotNow>) {
         let now = self.now;
         let Stage::Back(back) = &mut self.stage else {
             return;
         };
-        let Step::Loading { candidates, state } = &mut back.step else {
+        let Step::Loading {
+            candidates,
+            attempts,
+            state,
+        } = &mut back.step
+        else {
             return;
         };
         if candidates.first() != Some(which) {
             return;
         }
-        match result {
-            Err(text) => {
-                // In turn: what cannot be read now may be readable the next time.
-                candidates.rotate_left(1);
-                *state = Load::Later {
-                    at: now + LOAD_AGAIN,
-                };
-                self.report(
-                    ReportKind::ReleaseDelayed,
-                    format!("release {which} cannot be put in force: {text}"),
-                );
-            }
+        let (why_not, for_good) = match result {
             Ok(desired) => {
-                let (failed, why) = (back.failed.clone(), back.why.clone());
-                self.orders.push(Order::Switch {
-                    release: which.clone(),
-                    desired,
-                    on_trial: false,
-                });
-                self.stage = Stage::Idle;
-                self.write(|book| {
-                    if book.current.as_ref() != Some(which) {
-                        // What the ledger called current cannot be used.
-                        book.previous = None;
-                        book.current = Some(which.clone());
-                    }
-                });
-                if *which == failed {
-                    self.report(
-                        ReportKind::GivenUp,
-                        format!(
-                            "no release before {failed} can be put in force: it stays, although {why}"
-                        ),
-                    );
-                } else {
-                    self.report(
-                        ReportKind::RolledBack,
-                        format!("release {which} runs again; {failed} was taken back: {why}"),
-                    );
-                }
-                self.tidy();
+                self.back_again(which, desired);
+                return;
             }
+            Err(NotNow::Later(text)) => (text, false),
+            Err(NotNow::Never(text)) => (text, true),
+        };
+        *state = Load::Later {
+            at: now + LOAD_AGAIN,
+        };
+        *attempts += 1;
+        if for_good || *attempts >= LOADS {
+            *attempts = 0;
+            // In turn, and never to an end: what cannot be read now may be readable the next time.
+            candidates.rotate_left(1);
+        }
+        if for_good || *attempts == 1 {
+            self.report(
+                ReportKind::ReleaseDelayed,
+                format!("release {which} cannot be put in force: {why_not}"),
+            );
         }
     }
 
-    /// What no release needs any more goes.
-    fn tidy(&mut self) {
-        let kept = self.pen.wanted().kept();
-        self.actions.push(Action::Tidy(kept));
+    /// What is to run again can be read.
+    fn back_again(&mut self, which: &ReleaseId, desired: Vec<Desired>) {
+        let Stage::Back(back) = &self.stage else {
+            return;
+        };
+        let (failed, why) = (back.failed.clone(), back.why.clone());
+        self.orders.push(Order::Switch {
+            release: which.clone(),
+            desired,
+            on_trial: false,
+        });
+        self.stage = Stage::Idle;
+        self.write(|book| book.settle_for(which));
+        if *which == failed {
+            self.report(
+                ReportKind::GivenUp,
+                format!("no release before {failed} can be put in force: it stays, although {why}"),
+            );
+        } else {
+            self.report(
+                ReportKind::RolledBack,
+                format!("release {which} runs again; {failed} was taken back: {why}"),
+            );
+        }
+        self.tidy_due = true;
     }
 }

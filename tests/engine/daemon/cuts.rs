@@ -77,6 +77,37 @@ fn nothing_is_broken(node: &Node, told: &str) {
     assert!(!damaged.exists(), "{told}");
 }
 
+/// Begins to take a bundle, and kills who is to be killed. Returns the importer, and whether it was that
+/// one, before its end.
+fn cut_off(node: &mut Node, bundle: &str, cut: Cut) -> (Child, bool) {
+    let said = node.log().lines().count();
+    let mut importer = node
+        .command(&["import", bundle])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program is there");
+    let mut killed = false;
+    match cut {
+        Cut::Lines(lines) => {
+            // Not all ways have so many steps.
+            let patience = Instant::now() + Duration::from_secs(10);
+            while node.log().lines().count() < said + lines && Instant::now() < patience {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        Cut::Daemon(time) => std::thread::sleep(time),
+        Cut::Importer(time) => {
+            std::thread::sleep(time);
+            // It may have ended by itself.
+            let _ = importer.kill();
+            killed = wait_for(&mut importer) != Some(0);
+        }
+    }
+    node.crash();
+    (importer, killed)
+}
+
 fn wait_for(importer: &mut Child) -> Option<i32> {
     importer.wait().expect("it is this process's child").code()
 }
@@ -124,38 +155,12 @@ fn at_any_step() {
         let cut = dice.cut(round);
         let told = format!("seed {seed}, round {round}, {cut:?}");
         eprintln!("{told}, good {good}, {:?}", begun.elapsed());
-        let said = node.log().lines().count();
-        let mut importer = node
-            .command(&["import", bundle])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program is there");
-        let mut again = false;
-        match cut {
-            Cut::Lines(lines) => {
-                // Not all ways have so many steps.
-                let patience = Instant::now() + Duration::from_secs(10);
-                while node.log().lines().count() < said + lines && Instant::now() < patience {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                node.crash();
-                survived += 1;
-            }
-            Cut::Daemon(time) => {
-                std::thread::sleep(time);
-                node.crash();
-                survived += 1;
-            }
-            Cut::Importer(time) => {
-                std::thread::sleep(time);
-                // It may have ended by itself.
-                let _ = importer.kill();
-                again = wait_for(&mut importer) != Some(0);
-                node.crash();
-                survived += 2;
-            }
-        }
+        let (mut importer, again) = cut_off(&mut node, bundle, cut);
+        survived += if matches!(cut, Cut::Importer(_)) {
+            2
+        } else {
+            1
+        };
         nothing_is_broken(&node, &told);
         node.start();
         if dice.roll(3) == 0 {
@@ -186,9 +191,7 @@ fn at_any_step() {
             previous = Some(std::mem::replace(&mut current, text(&status["release"])));
             current_mark = sequence;
         } else {
-            let all = book(&status)["rejected"].as_array();
-            let last = all.and_then(|all| all.last()).expect("there is one");
-            let last = text(&last["release"]);
+            let last = last_rejected(&status);
             assert!(!bad.contains(&last), "{told}");
             bad.push(last);
             let ran = node.run(&["import", bundle]);
@@ -213,6 +216,12 @@ fn at_any_step() {
     }
     assert!(survived > 0);
     eprintln!("{survived} crash points survived (seed {seed})");
+}
+
+fn last_rejected(status: &Value) -> String {
+    let all = book(status)["rejected"].as_array();
+    let last = all.and_then(|all| all.last()).expect("there is one");
+    text(&last["release"])
 }
 
 /// Waits until nothing is to be done any more, and it has come out as it should.

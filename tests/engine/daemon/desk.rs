@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::node::{ASK, Node, SERVE, folder};
+use crate::support::eventually;
 
 /// A ladder that is soon used up, and a trial that is soon over.
 pub const QUICK: &str = r#"[escalation]
@@ -66,7 +67,11 @@ impl Desk {
         let archive = self.path(&format!("{page}.tar"));
         let id = node.docker(&["inspect", "--format", "{{.Id}}", &self.reference]);
         node.docker(&["save", "--output", &archive, &self.reference]);
-        node.docker(&["rmi", &self.reference]);
+        // While other images are built, Docker may not find one that it has just listed.
+        eventually("the engine lets the image go", || {
+            let _ = node.engine.command(&["rmi", &self.reference]).output();
+            node.engine.inspect("image", &self.reference).is_none()
+        });
         (archive, id)
     }
 

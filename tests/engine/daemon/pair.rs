@@ -49,6 +49,8 @@ fn steps(app: &str, broker: &str) -> Vec<(String, String)> {
 #[test]
 fn in_order_by_name_and_changed_one_at_a_time() {
     let mut node = Node::new("pair");
+    // The next change waits until this one is committed.
+    node.settings("[trial]\nsettle = \"1s\"");
     describe(&node, "300ms", "one");
     node.start();
     let first = node.healthy();

@@ -148,7 +148,8 @@ fn tell(
         let first = names.entry(found.ino()).or_insert_with(|| name.clone());
         let _ = write!(line, "{}x{} ", found.nlink(), first.escape_ascii());
     } else if found.is_symlink() {
-        let _ = write!(line, "{:?} ", fs::read_link(path).expect("a link"));
+        let target = fs::read_link(path).expect("a link");
+        let _ = write!(line, "{} ", target.display());
     }
     if !found.is_symlink() {
         let mut list = vec![0; 4096];

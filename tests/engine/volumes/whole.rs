@@ -181,8 +181,8 @@ fn several_volumes_are_one_copy() {
     // The next one takes the former's place.
     assert_eq!(bench.ask(Deed::Snapshot, &[("w-one", LIMIT)]), Ok(()));
     assert_eq!(names(&copies), ["w-one"]);
-    let copied = fs::read_to_string(copies.join("w-one/a")).expect("a file");
-    assert_eq!(copied, "3");
+    let kept = fs::read_to_string(copies.join("w-one/a")).expect("a file");
+    assert_eq!(kept, "3");
 }
 
 #[test]
