@@ -231,7 +231,6 @@ impl Releases {
             images,
             made: now(),
         };
-        self.prepare()?;
         self.put(release, &[(WORKLOAD.to_owned(), bytes)])
     }
 

@@ -122,10 +122,7 @@ pub fn act(name: &str, root: &Path) -> Result<(), String> {
             let taken = take(&mut bytes.as_slice(), &store, &trust, &options, &mut |_| {});
             let taken = taken.map_err(|error| error.to_string())?;
             if name == "release-bundle" {
-                let made = releases
-                    .prepare()
-                    .and_then(|()| releases.add_bundle(&taken));
-                made.map(drop)
+                releases.add_bundle(&taken).map(drop)
             } else {
                 let images = taken.images.iter();
                 let images = images.map(|(name, id)| (name.clone(), Some(id.to_string())));
