@@ -259,7 +259,13 @@ impl Supervisor {
 
     /// Why nothing more can be done for the containers by restarting or recreating them.
     pub(crate) fn exhausted(&self) -> Option<String> {
-        self.spent().filter(|_| !self.engine_lost())
+        let why = self.spent().filter(|_| !self.engine_lost())?;
+        let mut spent = self
+            .machines
+            .iter()
+            .filter(|machine| self.is_spent(machine));
+        let trouble = spent.find_map(|machine| machine.trouble.as_deref());
+        Some(trouble.map_or(why.clone(), |trouble| format!("{why}: {trouble}")))
     }
 
     /// Nothing hurts any more. To be starting, or not to know, is not that.
