@@ -97,6 +97,8 @@ fn describe(node: &Node, interval: &str, side: u32) {
 fn a_reload_interrupts_no_more_than_it_must() {
     let mut node = Node::new("reload");
     let systemd = node.systemd(Duration::from_secs(60));
+    // What comes next waits for the end of the trial before it.
+    node.settings("[trial]\nsettle = \"1s\"");
     describe(&node, "300ms", 100_000);
     node.start();
     let first = node.healthy();
@@ -110,7 +112,7 @@ fn a_reload_interrupts_no_more_than_it_must() {
     };
 
     describe(&node, "200ms", 100_000);
-    node.settings("[escalation]\nrestarts = 7");
+    node.settings("[trial]\nsettle = \"1s\"\n[escalation]\nrestarts = 7");
     reload(&node);
     let asked = node.healthy();
     for name in ["app", "side"] {

@@ -435,8 +435,8 @@ fn volumes_are_as_they_were_before_the_trial() {
     let id = node.containers(None).remove(0);
     node.docker(&["exec", &id, "sh", "-c", "test ! -e /data/more"]);
     let snapshots = node.root.join("var/lib/monopod/snapshots");
-    let none = || fs::read_dir(&snapshots).map_or(0, Iterator::count) == 0;
-    eventually("the copy is forgotten", none);
+    let forgotten = || fs::read_dir(&snapshots).map_or(0, Iterator::count) == 0;
+    eventually("the copy is forgotten", forgotten);
 
     // A good one keeps what it has written.
     let changes = r#"["sh", "-c", "echo three >/data/kept; busybox mkdir -p /www; echo ok >/www/ok; exec httpd -f -p 80 -h /www"]"#;
@@ -446,7 +446,7 @@ fn volumes_are_as_they_were_before_the_trial() {
     );
     committed(&node, &third);
     assert_eq!(kept(), "three");
-    eventually("the copy is forgotten", none);
+    eventually("the copy is forgotten", forgotten);
 }
 
 #[test]
