@@ -135,7 +135,13 @@ impl Monopod {
     fn as_user(&self, user: u32) -> Command {
         use std::os::unix::fs::PermissionsExt;
         let copy = self.root.path().join("monopod");
-        fs::copy(env!("CARGO_BIN_EXE_monopod"), &copy).expect("the binary is copied");
+        // By a process of its own: a child that another test starts meanwhile would hold the copy open
+        // for writing, and nobody can run it then.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_monopod"))
+            .arg(&copy)
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()), "it is copied");
         fs::set_permissions(self.root.path(), fs::Permissions::from_mode(0o755))
             .expect("the folder is opened");
         let mut command = Command::new("setpriv");
