@@ -73,7 +73,7 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
         complain(text);
         exit = Exit::Failed;
     };
-    let (mut needed, mut unneeded) = (BTreeSet::new(), BTreeSet::new());
+    let (mut needed, mut unneeded) = (BTreeSet::new(), BTreeMap::new());
     for release in found {
         let (id, images) = match release {
             Ok(release) if is_news(&release, &sequences) => {
@@ -82,12 +82,16 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
             }
             Ok(release) => (
                 release.id,
-                release.images.into_values().flatten().collect::<Vec<_>>(),
+                release
+                    .images
+                    .into_iter()
+                    .filter_map(|(name, id)| Some((id?, name)))
+                    .collect::<Vec<_>>(),
             ),
             Err(damaged) => (damaged.id, Vec::new()),
         };
         if keep.contains(&id) {
-            needed.extend(images);
+            needed.extend(images.into_iter().map(|(id, _)| id));
         } else {
             unneeded.extend(images);
             if let Err(error) = releases.remove(&id) {
@@ -95,12 +99,12 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
             }
         }
     }
-    let gone: Vec<String> = unneeded.difference(&needed).cloned().collect();
-    if images_too && !gone.is_empty() {
-        if let Err(error) = from_store(paths, &gone) {
+    unneeded.retain(|id, _| !needed.contains(id));
+    if images_too && !unneeded.is_empty() {
+        if let Err(error) = from_store(paths, unneeded.keys()) {
             fail(error.to_string());
         }
-        if let Err(text) = from_engine(paths, &gone) {
+        if let Err(text) = from_engine(paths, &unneeded) {
             fail(text);
         }
     }
@@ -117,7 +121,10 @@ fn is_news(release: &Release, accepted: &BTreeMap<String, u64>) -> bool {
     }
 }
 
-fn from_store(paths: &Paths, images: &[String]) -> Result<(), StoreError> {
+fn from_store<'i>(
+    paths: &Paths,
+    images: impl Iterator<Item = &'i String>,
+) -> Result<(), StoreError> {
     if !paths.store().exists() {
         return Ok(());
     }
@@ -131,18 +138,27 @@ fn from_store(paths: &Paths, images: &[String]) -> Result<(), StoreError> {
     store.collect_garbage().map(|_| ())
 }
 
-/// An image that a container still has stays there: the next tidying takes it.
-fn from_engine(paths: &Paths, images: &[String]) -> Result<(), String> {
+/// Removes images by ID, each with the name that its release has for it. One that a container or another name
+/// still has stays there: it is somebody else's, too.
+fn from_engine(paths: &Paths, images: &BTreeMap<String, String>) -> Result<(), String> {
     let engine = node(paths)
         .and_then(|node| engine(&node))
         .map_err(|(_, text)| text)?;
     let mut result = Ok(());
     block_on(async {
-        for id in images {
+        for (id, name) in images {
+            let removed = match engine.image(id).await {
+                Ok(Some(image)) if image.tags.is_empty() => engine.remove_image(id, false).await,
+                Ok(Some(image)) if image.tags.contains(name) => {
+                    engine.remove_image(name, false).await
+                }
+                Ok(Some(_) | None) => Ok(()),
+                Err(fault) => Err(fault),
+            };
             // One that the engine refuses to remove is somebody else's, too.
-            if let Err(Fault::NoAnswer(text)) = engine.remove_image(id, false).await {
+            if let Err(Fault::NoAnswer(text)) = removed {
                 result = Err(format!(
-                    "image {id} stays in the engine, which does not answer: {text}"
+                    "image {name} ({id}) stays in the engine, which does not answer: {text}"
                 ));
             }
         }
