@@ -127,17 +127,7 @@ pub async fn first_release(
             }
             Err(LoadError::Release(error)) => {
                 error!("{error}");
-                book = match &book.trial {
-                    Some(trial) if trial.release == id => book.taken_back("its files were damaged"),
-                    Some(_) | None => match book.without_current() {
-                        Some(before) => before,
-                        None => Book {
-                            current: None,
-                            local: None,
-                            ..book
-                        },
-                    },
-                };
+                book = book.without_running("its files were damaged");
                 record(paths, durable, &mut book);
             }
         }

@@ -323,17 +323,7 @@ impl Node {
             if self.shelf.is_whole(&id) {
                 break;
             }
-            book = match &book.trial {
-                Some(trial) if trial.release == id => book.taken_back("its files were damaged"),
-                Some(_) | None => match book.without_current() {
-                    Some(before) => before,
-                    None => Book {
-                        current: None,
-                        local: None,
-                        ..book
-                    },
-                },
-            };
+            book = book.without_running("its files were damaged");
             self.record_at_start(&mut durable, &mut book);
         }
         let running = book.running().cloned();

@@ -216,12 +216,22 @@ impl Book {
         book
     }
 
-    /// The current release cannot be used any more, and there is one before it.
+    /// The release that should run cannot be used any more: one on trial is taken back for this reason, the one
+    /// before takes the place of the current one. Without one before, the node is as it was before its first.
     #[must_use]
-    pub fn without_current(&self) -> Option<Self> {
-        let mut book = self.clone();
-        book.current = Some(book.previous.take()?);
-        Some(book)
+    pub fn without_running(&self, why: &str) -> Self {
+        match &self.trial {
+            Some(trial) if trial.reverting.is_none() => self.taken_back(why),
+            Some(_) | None => {
+                let mut book = self.clone();
+                book.current = book.previous.take();
+                if book.current.is_none() {
+                    // The node's own file is news again.
+                    book.local = None;
+                }
+                book
+            }
+        }
     }
 
     /// This one runs, since what was current could not be put in force; that is kept, for whoever mends it.
@@ -320,9 +330,14 @@ mod tests {
         assert_eq!(book.current, Some(id(2)));
         assert_eq!(book.previous, Some(id(1)));
         assert_eq!(book.rejected(&id(2)), None);
-        let back = book.without_current().expect("there is one before");
+        let back = book.without_running("damaged");
         assert_eq!(back.current, Some(id(1)));
-        assert_eq!(back.without_current(), None);
+        let local = Some(id(1));
+        let none = Book { local, ..back }.without_running("damaged");
+        assert_eq!((none.current, none.local), (None, None));
+        let tried = on_trial(false).without_running("damaged");
+        assert_eq!(tried.running(), Some(&id(1)));
+        assert_eq!(tried.rejected(&id(2)), Some("damaged"));
     }
 
     #[test]
