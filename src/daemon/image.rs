@@ -19,41 +19,47 @@ use crate::spec::types::Role;
 /// Makes sure that the engine has a container's image under its name, and returns its ID.
 pub(super) async fn image(shared: &Shared, op: OpId, role: &Role) -> Result<String, Fault> {
     let (reference, pinned) = named(shared, role)?;
-    let found = found(shared, pinned.as_deref().unwrap_or(&reference))?;
-    let known = shared.engine.image(&reference).await?;
-    let missing = || Fault::ImageMissing(missing(&reference));
-    let Some(stored) = found else {
+    let moved = || shared.tell(Event::Progress(op));
+    give(shared, &reference, pinned.as_deref(), moved).await
+}
+
+/// Makes sure that the engine has an image under this name, and returns its ID: the one with the ID `pinned`;
+/// without that the one that the store has under the name, or else the engine's own.
+pub(super) async fn give(
+    shared: &Shared,
+    reference: &str,
+    pinned: Option<&str>,
+    moved: impl Fn(),
+) -> Result<String, Fault> {
+    let stored = found(shared, pinned.unwrap_or(reference))?;
+    let known = shared.engine.image(reference).await?;
+    let missing = || {
+        Fault::ImageMissing(format!(
+            "image {reference} is neither in the store nor in the engine; import it: monopod import ARCHIVE"
+        ))
+    };
+    let Some(stored) = stored else {
         return match (pinned, known) {
             (None, Some(image)) => Ok(image.id),
-            (Some(id), Some(image)) if image.id == id => Ok(id),
+            (Some(id), Some(image)) if image.id == id => Ok(image.id),
             (None, None) => Err(missing()),
             (Some(id), _) => {
                 // Another image has its name by now; it may still be there without one.
-                let image = shared.engine.image(&id).await?.ok_or_else(missing)?;
-                shared.engine.tag(&image.id, &reference).await?;
+                let image = shared.engine.image(id).await?.ok_or_else(missing)?;
+                shared.engine.tag(&image.id, reference).await?;
                 Ok(image.id)
             }
         };
     };
     let id = stored.id();
     if known.is_none_or(|image| image.id != id) {
-        feed(shared, &reference, &id, || {
-            shared.tell(Event::Progress(op));
-        })
-        .await?;
+        feed(shared, reference, &id, moved).await?;
     }
     Ok(id)
 }
 
-/// What is said of an image that nobody has.
-pub(super) fn missing(reference: &str) -> String {
-    format!(
-        "image {reference} is neither in the store nor in the engine; import it: monopod import ARCHIVE"
-    )
-}
-
 /// Has the store's image of this ID fed to the engine, under this name. Returns how many layers the engine had already.
-pub(super) async fn feed(
+async fn feed(
     shared: &Shared,
     reference: &str,
     id: &str,

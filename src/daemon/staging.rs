@@ -23,8 +23,6 @@ use super::{civil, clock, image};
 use crate::bundle::Trust;
 use crate::core::api::{Event, Fault, Gates, NotNow, Staged};
 use crate::core::update::ReleaseId;
-use crate::engine::Engine;
-use crate::image::Store;
 use crate::release::{Origin, ReleaseError, Releases};
 use crate::spec;
 use crate::spec::host::ThisHost;
@@ -58,7 +56,9 @@ pub(super) async fn stage(
     for container in &Rc::clone(&kept.workload).containers {
         let reference = &container.image;
         let pinned = kept.image(container).map(str::to_owned);
-        let image = give(shared, id, reference, pinned.as_deref()).await?;
+        let moved = || shared.tell(Event::StageMoved(id.clone()));
+        let image = image::give(shared, reference, pinned.as_deref(), moved).await;
+        let image = image.map_err(later)?;
         known.insert(reference.clone(), image);
     }
     // What the engine has written must outlast a power cut before anything depends on it.
@@ -99,46 +99,14 @@ fn load(shared: &Shared, id: &ReleaseId) -> Result<InForce, NotNow> {
     })
 }
 
-/// Makes sure that the engine has an image, and returns its ID.
-async fn give(
-    shared: &Shared,
-    release: &ReleaseId,
-    reference: &str,
-    pinned: Option<&str>,
-) -> Result<String, NotNow> {
-    let later = |fault: Fault| match fault {
+/// The engine's answer about a release that nobody waits for: there is always another time.
+fn later(fault: Fault) -> NotNow {
+    match fault {
         Fault::NoAnswer(text) => NotNow::Later(format!("the engine does not answer: {text}")),
         Fault::NotFound(text)
         | Fault::Conflict(text)
         | Fault::ImageMissing(text)
         | Fault::Refused(text) => NotNow::Later(text),
-    };
-    let store = shared.paths.store();
-    let stored = if store.exists() {
-        Store::open(&store)
-            .and_then(|store| store.resolve(pinned.unwrap_or(reference)))
-            .map_err(|error| NotNow::Later(error.to_string()))?
-    } else {
-        None
-    };
-    let wanted = stored.map(|image| image.id());
-    let named = shared.engine.image(reference).await.map_err(later)?;
-    let id = wanted.as_deref().or(pinned);
-    match (id, named) {
-        (Some(id), Some(image)) if image.id == id => Ok(image.id),
-        (None, Some(image)) => Ok(image.id),
-        (Some(id), _) if wanted.is_some() => {
-            let moved = || shared.tell(Event::StageMoved(release.clone()));
-            image::feed(shared, reference, id, moved)
-                .await
-                .map_err(later)?;
-            Ok(id.to_owned())
-        }
-        (Some(id), _) => match shared.engine.image(id).await.map_err(later)? {
-            Some(image) => Ok(image.id),
-            None => Err(NotNow::Later(image::missing(reference))),
-        },
-        (None, None) => Err(NotNow::Later(image::missing(reference))),
     }
 }
 
