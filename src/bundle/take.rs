@@ -31,9 +31,6 @@ pub struct TakeOptions {
     /// The highest sequence that was accepted of each key, by its ID: what is lower is refused before any
     /// member is read. Empty where the owner allows it, or where somebody else compares.
     pub accepted: BTreeMap<String, u64>,
-    /// Whether the images get their names in the store at once. Without it they are kept without a
-    /// name, so that what the names stand for now (and runs) stays until somebody decides otherwise.
-    pub bind: bool,
 }
 
 /// A release that is in the store, all of it.
@@ -149,7 +146,7 @@ fn take_by<R: Read>(
                 .iter()
                 .map(|image| (image.reference.clone(), image.config))
                 .collect(),
-            imported: intake.finish(contents.images, options.bind)?,
+            imported: intake.finish(contents.images)?,
             manifest: opened.manifest,
         }),
         Err(error @ BundleError::Read(_)) => Err(error),

@@ -236,7 +236,6 @@ impl Door<'_> {
             machine: self.machine.clone(),
             max_image_size: self.options.max_image_size,
             accepted: self.accepted.clone(),
-            bind: false,
         };
         let mut bar = Bar::new();
         let taken = take(reader, self.store, trust, &options, &mut |progress| {

@@ -284,8 +284,9 @@ impl<'s> Intake<'s> {
         Ok(content_size)
     }
 
-    /// Makes the images part of the store; with `bind` their names stand for them from now on.
-    pub fn finish(mut self, images: Vec<IntakeImage>, bind: bool) -> Result<Imported, ImportError> {
+    /// Makes the images part of the store, without a name: what the names stand for now (and runs) stays. They
+    /// are found by their IDs.
+    pub fn finish(mut self, images: Vec<IntakeImage>) -> Result<Imported, ImportError> {
         let (added, bytes_added) = self.transaction.added();
         let mut contents: Vec<Digest> = images
             .iter()
@@ -295,7 +296,7 @@ impl<'s> Intake<'s> {
         contents.dedup();
         self.known = contents.len().saturating_sub(added);
         match self
-            .plan(images, bind)
+            .plan(images)
             .and_then(|images| commit::images(&mut self.transaction, images))
         {
             Ok((index, images)) => {
@@ -320,15 +321,12 @@ impl<'s> Intake<'s> {
         self.transaction.roll_back();
     }
 
-    fn plan(&self, images: Vec<IntakeImage>, bind: bool) -> Result<Vec<PlannedImage>, Fault> {
+    fn plan(&self, images: Vec<IntakeImage>) -> Result<Vec<PlannedImage>, Fault> {
         let before = self.transaction.store.images()?;
         let mut planned: Vec<PlannedImage> = Vec::new();
         for image in images {
-            let references: Vec<String> =
-                bind.then(|| image.reference.clone()).into_iter().collect();
             // Two names of one image.
-            if let Some(same) = planned.iter_mut().find(|same| same.config == image.config) {
-                same.references.extend(references);
+            if planned.iter().any(|same| same.config == image.config) {
                 continue;
             }
             let whole = |old: &StoredImage| old.config == image.config && old.layers_present;
@@ -339,7 +337,7 @@ impl<'s> Intake<'s> {
             // Otherwise the store makes one of its own, for the layers as it has them.
             let keep = !before.iter().any(whole) && image.layers.iter().all(as_listed);
             planned.push(PlannedImage {
-                references,
+                references: Vec::new(),
                 config_member: image.config.to_string(),
                 config: image.config,
                 layers: image

@@ -148,7 +148,6 @@ fn bundle() {
             accepted: std::collections::BTreeMap::new(),
             machine: machine.clone(),
             max_image_size: 1 << 20,
-            bind: true,
         };
         match take(&mut &bytes[..], &store, &trust, &options, &mut |_| {}) {
             // The untrusted comment and line ends of a signature are free; nothing else is.
@@ -210,7 +209,6 @@ fn signed() {
             accepted: std::collections::BTreeMap::new(),
             machine: machine.clone(),
             max_image_size: 1 << 20,
-            bind: true,
         };
         let taken = take(&mut &bytes[..], &store, &trust, &options, &mut |_| {});
         let path = folder.path().join("bundle");

@@ -117,7 +117,6 @@ pub fn act(name: &str, root: &Path) -> Result<(), String> {
                 machine: Machine::here(&Paths::new(root)),
                 max_image_size: 100_000_000,
                 accepted: BTreeMap::new(),
-                bind: false,
             };
             let taken = take(&mut bytes.as_slice(), &store, &trust, &options, &mut |_| {});
             let taken = taken.map_err(|error| error.to_string())?;

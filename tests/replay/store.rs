@@ -247,8 +247,6 @@ fn again_bundle(root: &Path, desk: &Path) -> Result<(), String> {
         machine: Machine::here(&Paths::new(root)),
         max_image_size: 100_000_000,
         accepted: BTreeMap::new(),
-        // As the program does: names are the releases' to give.
-        bind: false,
     };
     let trust = Trust::of_folder(&Paths::new(root).keys()).map_err(|error| error.to_string())?;
     take(

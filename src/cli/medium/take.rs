@@ -63,7 +63,6 @@ pub fn run(paths: &Paths, medium: &Path, unsigned: bool, max_image_size: u64) ->
             max_image_size,
             // Whether it is a downgrade the daemon knows, and says when it is offered.
             accepted: BTreeMap::new(),
-            bind: false,
         },
     };
     reader.read(medium, unsigned);
