@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::super::progress::Bar;
 use super::super::{hint, note, password, print, table};
+use super::saved::Saved;
 use super::{
     Create, Keygen, Secret, Sign, absent_line, fail, failed, release_line, trust_in, unreadable,
 };
@@ -131,6 +132,16 @@ pub(super) fn make(arguments: &Create) -> Result<(), Exit> {
         } else {
             return Err(fail(Exit::Usage, "standard input can be read only once"));
         }
+    }
+    let saved = arguments
+        .from_engine
+        .then(|| Saved::start(&recipe.references));
+    let mut saved = saved.transpose()?;
+    if let Some(saved) = &mut saved {
+        archives.push(Source::Stream {
+            name: "the engine",
+            reader: saved.stream(),
+        });
     }
     let mut bar = Bar::new();
     let output = &arguments.output;

@@ -13,6 +13,7 @@ use crate::image::ImportError;
 use crate::paths::Paths;
 
 mod desk;
+mod saved;
 mod show;
 
 const EXAMPLES: &str = "\
@@ -84,8 +85,15 @@ struct Create {
     #[arg(long, value_name = "FILE")]
     workload: PathBuf,
     /// An image archive (docker save or OCI), a layout folder, or - for standard input; once for each
-    #[arg(long = "image", value_name = "ARCHIVE", required = true)]
+    #[arg(
+        long = "image",
+        value_name = "ARCHIVE",
+        required_unless_present = "from_engine"
+    )]
     images: Vec<PathBuf>,
+    /// Take the images from this machine's engine, by its own command line (docker or podman)
+    #[arg(long, conflicts_with = "images")]
+    from_engine: bool,
     /// The release's version, for example 1.4.2
     #[arg(long, value_name = "VERSION")]
     release: String,

@@ -11,5 +11,6 @@ mod life;
 mod pair;
 mod probes;
 mod rebuild;
+mod saved;
 mod systemd;
 mod updates;
