@@ -31,7 +31,8 @@ fn id(text: &str) -> Result<ReleaseId, String> {
     ReleaseId::try_from(text.to_owned())
 }
 
-/// Removes every other release, but none that the ledger has not heard of yet. What cannot be removed is told, and the rest goes all the same.
+/// Removes every other release, but none that the ledger has not heard of yet. What cannot be removed is
+/// told, and the rest goes all the same.
 pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
     if let Err(text) = owner::become_owner(paths, Keep::Nothing) {
         complain(text);

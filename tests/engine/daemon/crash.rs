@@ -62,6 +62,7 @@ fn killed_at_any_moment() {
         node.docker(&["rmi", "--force", &fed]);
         for delay in [delay, delay * 2] {
             node.start();
+            // It chooses the moment of the kill, and waits for nothing.
             std::thread::sleep(Duration::from_millis(delay));
             node.crash();
         }

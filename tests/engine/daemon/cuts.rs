@@ -96,6 +96,7 @@ fn cut_off(node: &mut Node, bundle: &str, cut: Cut) -> (Child, bool) {
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
+        // These choose the moment of a kill; whatever has happened by then is what is to be survived.
         Cut::Daemon(time) => std::thread::sleep(time),
         Cut::Importer(time) => {
             std::thread::sleep(time);
@@ -164,6 +165,7 @@ fn at_any_step() {
         nothing_is_broken(&node, &told);
         node.start();
         if dice.roll(3) == 0 {
+            // The moment of a second kill.
             std::thread::sleep(dice.milliseconds(900));
             node.crash();
             survived += 1;

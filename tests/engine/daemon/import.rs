@@ -81,6 +81,7 @@ fn killed_at_any_moment() {
             .stderr(Stdio::null())
             .spawn()
             .expect("the program is there");
+        // It chooses the moment of the kill, and waits for nothing.
         std::thread::sleep(Duration::from_millis(delay));
         // It may have ended by itself.
         let _ = import.kill();
