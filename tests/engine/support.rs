@@ -119,6 +119,8 @@ impl Daemon {
     }
 
     /// Builds an image from scratch: busybox, then what the lines say, in a context with the given files.
+    ///
+    /// Images of other names share nothing with it: what is built here may need what is tidied away there.
     pub fn build(&self, tag: &str, lines: &str, files: &[(&str, &[u8])]) {
         let context = tempfile::tempdir().expect("the temporary folder can be written");
         let bin = context.path().join("bin");
@@ -130,7 +132,8 @@ impl Daemon {
         for (name, content) in files {
             std::fs::write(context.path().join(name), content).expect("it is new");
         }
-        let text = format!("FROM scratch\nCOPY bin /bin\n{lines}\n");
+        let name = tag.rsplit_once(':').map_or(tag, |(name, _)| name);
+        let text = format!("FROM scratch\nLABEL of={name}\nCOPY bin /bin\n{lines}\n");
         std::fs::write(context.path().join("Dockerfile"), text).expect("it is new");
         let path = context.path().display().to_string();
         self.docker(&["build", "--quiet", "--tag", tag, &path]);
