@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::{BundleError, Place, Refusal};
 use super::frame::Raw;
-use super::keys::KeyId;
 use super::manifest::{Hooks, Image, Kind, Manifest, Member, Version};
+use super::minisign::KeyId;
 use super::secret::SecretKey;
 use super::since::Since;
 use super::{limits, sign, verify};

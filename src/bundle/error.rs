@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
-use super::keys::KeyId;
 use super::limits;
+use super::minisign::KeyId;
 use crate::image::{Digest, ImportError};
 
 /// Where in a bundle.

@@ -8,60 +8,20 @@
 //! nobody knows whom it was meant for.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use minisign_verify::{PublicKey, Signature};
-
 use super::error::Refusal;
 use super::limits;
-
-/// A key's ID, as minisign writes it: 16 upper-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(u64);
-
-impl KeyId {
-    /// From the eight bytes of a key or a signature.
-    pub(super) fn new(bytes: [u8; 8]) -> Self {
-        Self(u64::from_le_bytes(bytes))
-    }
-
-    /// The eight bytes.
-    pub(super) fn bytes(self) -> [u8; 8] {
-        self.0.to_le_bytes()
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        u64::from_str_radix(text, 16)
-            .ok()
-            .filter(|_| digits)
-            .map(Self)
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016X}", self.0)
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+use super::minisign::{KeyId, PublicKey, Signature, UNTRUSTED};
 
 /// The keys that count.
 #[derive(Clone, Debug)]
 pub struct Trust {
     /// What messages call where they are.
     place: String,
-    keys: Vec<(KeyId, PublicKey)>,
+    keys: Vec<PublicKey>,
     revoked: BTreeSet<KeyId>,
     /// Why nothing is trusted.
     broken: Option<String>,
@@ -116,8 +76,8 @@ impl Trust {
     /// It cannot be read, or is none.
     pub fn of_key(file: &Path) -> io::Result<Self> {
         let mut trust = Self::new(file.display().to_string());
-        let (id, key) = public_key(&read_text(file)?).map_err(io::Error::other)?;
-        trust.keys.push((id, key));
+        let key = PublicKey::parse(&read_text(file)?).map_err(io::Error::other)?;
+        trust.keys.push(key);
         Ok(trust)
     }
 
@@ -128,7 +88,7 @@ impl Trust {
     /// It is none.
     pub fn of_text(place: &str, text: &str) -> Result<Self, &'static str> {
         let mut trust = Self::new(place.to_owned());
-        trust.keys.push(public_key(text)?);
+        trust.keys.push(PublicKey::parse(text)?);
         Ok(trust)
     }
 
@@ -145,7 +105,7 @@ impl Trust {
     fn add(&mut self, file: &Path) {
         let key = read_text(file)
             .map_err(|error| error.to_string())
-            .and_then(|text| public_key(&text).map_err(str::to_owned));
+            .and_then(|text| PublicKey::parse(&text).map_err(str::to_owned));
         match key {
             Ok(key) => self.keys.push(key),
             Err(reason) => self.faults.push(format!("{}: {reason}", file.display())),
@@ -170,7 +130,7 @@ impl Trust {
     pub fn usable(&self) -> impl Iterator<Item = KeyId> + '_ {
         self.keys
             .iter()
-            .map(|(id, _)| *id)
+            .map(|key| key.id)
             .filter(|id| self.broken.is_none() && !self.revoked.contains(id))
     }
 
@@ -185,7 +145,8 @@ impl Trust {
     ///
     /// Which of the ways in which it does not hold.
     pub fn check(&self, signature: &[u8], manifest: &[u8]) -> Result<KeyId, Refusal> {
-        let (id, signature) = read_signature(signature)?;
+        let signature = read_signature(signature)?;
+        let id = signature.id;
         if self.revoked.contains(&id) {
             return Err(Refusal::Revoked(id));
         }
@@ -200,7 +161,7 @@ impl Trust {
             };
             return Err(Refusal::NoKey(why));
         }
-        let mut known = self.keys.iter().filter(|(held, _)| *held == id).peekable();
+        let mut known = self.keys.iter().filter(|key| key.id == id).peekable();
         if known.peek().is_none() {
             let held: Vec<String> = usable.iter().take(8).map(KeyId::to_string).collect();
             return Err(Refusal::UnknownKey {
@@ -209,7 +170,7 @@ impl Trust {
                 held: held.join(", "),
             });
         }
-        if known.any(|(_, key)| key.verify(manifest, &signature, false).is_ok()) {
+        if known.any(|key| key.has_signed(manifest, &signature)) {
             Ok(id)
         } else {
             Err(Refusal::OtherBytes(id))
@@ -217,65 +178,21 @@ impl Trust {
     }
 }
 
-/// Reads a signature's text: minisign's four lines, and not a byte besides them.
-pub(super) fn read_signature(bytes: &[u8]) -> Result<(KeyId, Signature), Refusal> {
+/// Reads a signature's text.
+pub(super) fn read_signature(bytes: &[u8]) -> Result<Signature, Refusal> {
     if bytes.is_empty() {
         return Err(Refusal::Unsigned);
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Refusal::EmptySignature);
     }
-    let malformed = Refusal::Signature;
-    let text = std::str::from_utf8(bytes).map_err(|_| malformed("it is not text"))?;
-    let lines: Vec<&str> = text.lines().collect();
-    let &[untrusted, bones, trusted, _] = lines.as_slice() else {
-        return Err(malformed("minisign's has four lines"));
-    };
-    if !untrusted.starts_with("untrusted comment: ") || !trusted.starts_with("trusted comment: ") {
-        return Err(malformed("its comments are not where they should be"));
-    }
-    let bones = STANDARD
-        .decode(bones)
-        .map_err(|_| malformed("its second line is not base64"))?;
-    let id = match bones.as_slice() {
-        [b'E', b'D', rest @ ..] => rest.first_chunk::<8>().filter(|_| rest.len() == 72),
-        [b'E', b'd', ..] => {
-            return Err(malformed(
-                "it is of minisign's old kind, without prehashing; sign with a newer minisign",
-            ));
-        }
-        _ => None,
-    };
-    let id = id.ok_or(malformed("its second line is no Ed25519 signature"))?;
-    let signature =
-        Signature::decode(text).map_err(|_| malformed("its last line is no Ed25519 signature"))?;
-    Ok((KeyId::new(*id), signature))
-}
-
-/// Reads a public key's text: two lines.
-fn public_key(text: &str) -> Result<(KeyId, PublicKey), &'static str> {
-    const NONE: &str = "it is not a minisign public key";
-    let mut lines = text.lines();
-    let (Some(comment), Some(line)) = (lines.next(), lines.next()) else {
-        return Err(NONE);
-    };
-    if !comment.starts_with("untrusted comment:") || lines.any(|line| !line.trim().is_empty()) {
-        return Err(NONE);
-    }
-    let bytes = STANDARD.decode(line.trim()).map_err(|_| NONE)?;
-    let [b'E', b'd', rest @ ..] = bytes.as_slice() else {
-        return Err(NONE);
-    };
-    let id = rest.first_chunk::<8>().ok_or(NONE)?;
-    let key = PublicKey::from_base64(line.trim()).map_err(|_| NONE)?;
-    Ok((KeyId::new(*id), key))
+    Signature::parse(bytes).map_err(Refusal::Signature)
 }
 
 /// Reads what a file revokes: a public key, or IDs.
 fn revoked(text: &str) -> Result<BTreeSet<KeyId>, String> {
-    if text.starts_with("untrusted comment:") {
-        let (id, _) = public_key(text)?;
-        return Ok([id].into());
+    if text.starts_with(UNTRUSTED.trim_end()) {
+        return Ok([PublicKey::parse(text)?.id].into());
     }
     let mut list = BTreeSet::new();
     for (number, line) in text.lines().enumerate() {
@@ -312,7 +229,7 @@ mod tests {
 
     #[test]
     fn lists_of_the_revoked() {
-        let id = KeyId(0x0123_4567_89AB_CDEF);
+        let id = KeyId::new(0x0123_4567_89AB_CDEF_u64.to_le_bytes());
         assert_eq!(id.to_string(), "0123456789ABCDEF");
         for text in [
             "0123456789ABCDEF",

@@ -1,7 +1,7 @@
 //! Secret keys and signatures, in minisign's own formats.
 //!
 //! Ed25519 is ring's, `BLAKE2b` and scrypt are `RustCrypto`'s; this is only how minisign puts them
-//! together (`minisign.h` and its manual page's "SIGNATURE FORMAT"). Signing is deterministic, as
+//! together (`minisign.h`; the public half is in [`super::minisign`]). Signing is deterministic, as
 //! RFC 8032 has it and as minisign does it: the same key, manifest and comment make the same
 //! signature, which is why the `minisign` crate, whose signatures have a random part, does not do.
 //! Every signature is checked with the verifier that nodes use before it leaves here.
@@ -16,7 +16,8 @@ use blake2::{Blake2b256, Blake2b512, Digest as _};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
-use super::keys::{KeyId, Trust};
+use super::keys::Trust;
+use super::minisign::{ALGORITHM, KeyId, PREHASHED, TRUSTED, UNTRUSTED, part};
 
 /// Why a secret key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +47,6 @@ const MEMORY_MAX: u64 = 1 << 30;
 /// The most operations: the same. It keeps p at 1 there.
 const OPERATIONS_MAX: u64 = 32 << 20;
 
-const ALGORITHM: [u8; 2] = *b"Ed";
-const PREHASHED: [u8; 2] = *b"ED";
 const SCRYPT: [u8; 2] = *b"Sc";
 const PLAIN: [u8; 2] = [0, 0];
 const BLAKE2: [u8; 2] = *b"B2";
@@ -149,7 +148,7 @@ impl SecretKey {
             fields.crypt(password)?;
         }
         Ok(format!(
-            "untrusted comment: {comment}\n{}\n",
+            "{UNTRUSTED}{comment}\n{}\n",
             STANDARD.encode(fields.bytes())
         ))
     }
@@ -161,7 +160,7 @@ impl SecretKey {
         bytes.extend(self.id.bytes());
         bytes.extend(&self.bytes[32..]);
         format!(
-            "untrusted comment: minisign public key {}\n{}\n",
+            "{UNTRUSTED}minisign public key {}\n{}\n",
             self.id,
             STANDARD.encode(bytes)
         )
@@ -192,14 +191,14 @@ impl SecretKey {
             .pair
             .sign(&[signature.as_ref(), comment.as_bytes()].concat());
         let mut text = format!(
-            "untrusted comment: signature from monopod key {}\n{}\n",
+            "{UNTRUSTED}signature from monopod key {}\n{}\n",
             self.id,
             STANDARD.encode(bones)
         );
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "trusted comment: {comment}\n{}",
+            "{TRUSTED}{comment}\n{}",
             STANDARD.encode(global.as_ref())
         );
         text
@@ -234,7 +233,7 @@ impl Fields {
             known.then_some(fields)
         })();
         fields
-            .filter(|_| comment.starts_with("untrusted comment:"))
+            .filter(|_| comment.starts_with(UNTRUSTED.trim_end()))
             .ok_or(SecretError::Malformed)
     }
 
@@ -284,12 +283,6 @@ fn scrypt_bounds(operations: u64, memory: u64) -> Option<(u8, u32, u32)> {
         1
     };
     Some((log_n, u32::try_from(R).ok()?, u32::try_from(p).ok()?))
-}
-
-fn part<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (first, others) = rest.split_first_chunk::<N>()?;
-    *rest = others;
-    Some(*first)
 }
 
 fn checksum(id: &[u8], key: &[u8]) -> [u8; 32] {

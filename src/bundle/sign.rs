@@ -9,9 +9,10 @@ use std::path::Path;
 use super::create::Draft;
 use super::error::{BundleError, Place};
 use super::frame::{self, Raw};
-use super::keys::{self, KeyId, Trust};
+use super::keys::{self, Trust};
 use super::limits;
 use super::manifest::Manifest;
+use super::minisign::KeyId;
 use super::secret::SecretKey;
 use super::verify;
 
@@ -45,7 +46,7 @@ pub fn attach(
     trust: Option<&Trust>,
     output: &Path,
 ) -> Result<KeyId, BundleError> {
-    let (id, _) = keys::read_signature(signature)?;
+    let id = keys::read_signature(signature)?.id;
     if signature.len() as u64 > limits::SIGNATURE {
         return Err(BundleError::Usage(format!(
             "the signature has more than {} bytes",
