@@ -133,7 +133,8 @@ impl Daemon {
             std::fs::write(context.path().join(name), content).expect("it is new");
         }
         let name = tag.rsplit_once(':').map_or(tag, |(name, _)| name);
-        let text = format!("FROM scratch\nLABEL of={name}\nCOPY bin /bin\n{lines}\n");
+        // A first step of its own that containers do not see.
+        let text = format!("FROM scratch\nMAINTAINER {name}\nCOPY bin /bin\n{lines}\n");
         std::fs::write(context.path().join("Dockerfile"), text).expect("it is new");
         let path = context.path().display().to_string();
         self.docker(&["build", "--quiet", "--tag", tag, &path]);
