@@ -173,7 +173,7 @@ impl Drop for Own {
 fn an_engine_that_is_started_again() {
     let folder = tempfile::tempdir().expect("the temporary folder can be written");
     let engine = Own(folder.path().join("e"));
-    engine.script("start");
+    engine.script("second");
     let socket = engine.0.join("docker.sock");
     let mut node = Node::new("engine-again");
     node.use_socket(&socket);
@@ -191,7 +191,7 @@ fn an_engine_that_is_started_again() {
     node.until("the end is noticed", |status| {
         status["engine"] == "silent" && status["verdict"] != "healthy"
     });
-    engine.script("start");
+    engine.script("second");
     let after = node.healthy();
     assert_eq!(
         after["containers"]["app"]["id"],
