@@ -13,6 +13,7 @@ pub mod civil;
 mod clock;
 mod deeds;
 mod files;
+mod hook;
 mod image;
 mod in_force;
 pub mod ledger;

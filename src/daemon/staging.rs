@@ -1,20 +1,14 @@
-//! What is done for a release before it is in force, and after it was: its files, its images, its hook,
-//! what stands in its way, and what is left of others.
+//! What is done for a release before it is in force, and after it was: its files, its images, what
+//! stands in its way, and what is left of others.
 //!
 //! It must never touch a container, and never decide.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::process::Command;
 use tokio::task::spawn_blocking;
 
 use super::deeds::Shared;
@@ -27,12 +21,6 @@ use crate::release::{Origin, ReleaseError, Releases};
 use crate::spec;
 use crate::spec::host::ThisHost;
 use crate::spec::types::UpdatePolicy;
-
-/// How long a hook may run.
-const HOOK: Duration = Duration::from_secs(300);
-
-/// What a hook's exit code says: no good moment (`EX_TEMPFAIL` of sysexits.h).
-const NOT_NOW: i32 = 75;
 
 /// Checks a release's files and gives the engine its images.
 pub(super) async fn stage(
@@ -48,8 +36,12 @@ pub(super) async fn stage(
             .map_err(|error| NotNow::Later(format!("cannot read {}: {error}", keys.display())))?;
         let verified = Releases::new(&shared.paths).verify(id, &trust);
         verified.map_err(|error| match error {
-            ReleaseError::Io { .. } => NotNow::Later(error.to_string()),
-            _ => NotNow::Never(error.to_string()),
+            ReleaseError::Refused { .. } | ReleaseError::Unsigned(_) => {
+                NotNow::Never(error.to_string())
+            }
+            ReleaseError::NotFound(_) | ReleaseError::Damaged(_) | ReleaseError::Io { .. } => {
+                NotNow::Later(error.to_string())
+            }
         })?;
     }
     let mut known = BTreeMap::new();
@@ -82,11 +74,13 @@ pub(super) async fn stage(
 
 fn load(shared: &Shared, id: &ReleaseId) -> Result<InForce, NotNow> {
     InForce::load(&shared.paths, id).map_err(|error| match error {
-        // One that is not there was tidied away, and may be brought again.
-        LoadError::Release(ReleaseError::Io { .. } | ReleaseError::NotFound(_)) => {
-            NotNow::Later(error.to_string())
+        // One that is damaged, or was tidied away, may be brought again.
+        LoadError::Release(
+            ReleaseError::Io { .. } | ReleaseError::NotFound(_) | ReleaseError::Damaged(_),
+        ) => NotNow::Later(error.to_string()),
+        LoadError::Release(ReleaseError::Refused { .. } | ReleaseError::Unsigned(_)) => {
+            NotNow::Never(error.to_string())
         }
-        LoadError::Release(_) => NotNow::Never(error.to_string()),
         LoadError::Invalid(_) => {
             // What is wrong on any node never becomes right; a device may still come.
             let file = Releases::new(&shared.paths).workload_file(id);
@@ -132,94 +126,4 @@ pub(super) async fn gates(policy: &UpdatePolicy) -> Gates {
         hold_file,
         lock_file,
     }
-}
-
-/// Asks a release's hook. It says yes with exit code 0, not now with 75, and no with any other.
-pub(super) async fn hook(
-    shared: &Shared,
-    id: &ReleaseId,
-    current: &ReleaseId,
-) -> Result<(), NotNow> {
-    let releases = Releases::new(&shared.paths);
-    let path = own_copy(shared, &releases, id)?;
-    let mut command = Command::new(&path);
-    command
-        .current_dir(releases.folder(id))
-        .env("MONOPOD_RELEASE", id.as_str())
-        .env("MONOPOD_CURRENT", current.as_str())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = command
-        .spawn()
-        .map_err(|error| NotNow::Never(format!("it cannot be run: {error}")))?;
-    let said = child.stderr.take().map(last_line);
-    let ended = tokio::time::timeout(HOOK, async {
-        let said = match said {
-            Some(said) => said.await,
-            None => String::new(),
-        };
-        (child.wait().await, said)
-    });
-    let Ok((status, said)) = ended.await else {
-        return Err(NotNow::Never(format!(
-            "it did not end within {} min",
-            HOOK.as_secs() / 60
-        )));
-    };
-    let status = status.map_err(|error| NotNow::Never(error.to_string()))?;
-    let why = match (status.code(), status.signal()) {
-        (Some(0), _) => return Ok(()),
-        _ if !said.is_empty() => said,
-        (Some(code), _) => format!("exit code {code}"),
-        (None, signal) => format!("signal {}", signal.unwrap_or_default()),
-    };
-    if status.code() == Some(NOT_NOW) {
-        Err(NotNow::Later(why))
-    } else {
-        Err(NotNow::Never(why))
-    }
-}
-
-/// The hook, where nobody but the daemon writes, with the content that the release's id stands for: whoever
-/// brings releases may write to their folders, and must not decide what runs here.
-fn own_copy(shared: &Shared, releases: &Releases, id: &ReleaseId) -> Result<PathBuf, NotNow> {
-    let never = |error: io::Error| NotNow::Never(format!("its hook cannot be read: {error}"));
-    let Some(path) = releases.hook(id) else {
-        return Err(NotNow::Never("it is not there any more".to_owned()));
-    };
-    let release = releases
-        .read(id)
-        .map_err(|error| NotNow::Later(error.to_string()))?;
-    let hook = fs::read(path).map_err(never)?;
-    let workload = fs::read(releases.workload_file(id)).map_err(never)?;
-    // A bundle's images are all known from the beginning.
-    if ReleaseId::of(&workload, &release.images, Some(&hook)) != *id {
-        return Err(NotNow::Never("its files were changed".to_owned()));
-    }
-    let own = shared.paths.state().join("pre-switch");
-    let new = own.with_extension("new");
-    fs::write(&new, hook)
-        .and_then(|()| fs::set_permissions(&new, Permissions::from_mode(0o700)))
-        .and_then(|()| fs::rename(&new, &own))
-        .map_err(|error| NotNow::Later(format!("cannot write {}: {error}", own.display())))?;
-    Ok(own)
-}
-
-/// The last line that is not empty, tamed for a status line.
-async fn last_line(stream: tokio::process::ChildStderr) -> String {
-    const MOST: usize = 200;
-    const BYTES: u64 = 64 << 10;
-    let mut bytes = Vec::new();
-    // What comes beyond is left to a closed pipe.
-    let _ = stream.take(BYTES).read_to_end(&mut bytes).await;
-    let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty());
-    line.unwrap_or_default()
-        .trim()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MOST)
-        .collect()
 }

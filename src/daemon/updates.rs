@@ -11,7 +11,7 @@ use tracing::{error, warn};
 
 use super::deeds::{Deeds, Shared, helper};
 use super::in_force::{InForce, LoadError};
-use super::{staging, volumes};
+use super::{hook, staging, volumes};
 use crate::core::api::{Action, Event, NotNow};
 use crate::core::update::ReleaseId;
 use crate::release::{ReleaseError, Releases};
@@ -79,7 +79,7 @@ impl Deeds {
             Action::Hook(id) => {
                 spawn_local(async move {
                     let current = shared.in_force().id().clone();
-                    let result = staging::hook(&shared, &id, &current).await;
+                    let result = hook::ask(&shared, &id, &current).await;
                     shared.tell(Event::Hooked(id, result));
                 });
             }
