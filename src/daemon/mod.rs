@@ -9,6 +9,7 @@
 //! It decides nothing: what an event means is the core's to say. It never waits for a deed; each
 //! one runs by itself and ends in an event.
 
+mod child;
 pub mod civil;
 mod clock;
 mod deeds;
