@@ -78,6 +78,10 @@ fn pulled_out_anywhere_and_put_in_again() {
         places.push(usize::try_from(state % bundle.len() as u64).expect("it is small"));
     }
     assert!(places.len() > 60);
+    println!(
+        "figure: a stick pulled out at {} places, and taken when it is put in again",
+        places.len()
+    );
     for left in places {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Store::open(&folder.path().join("store")).expect("a store");

@@ -3,7 +3,8 @@
 //!
 //! This is a mutation fuzzer of our own, since libFuzzer needs a nightly compiler: it knows the
 //! formats, but it is not guided by coverage. What it has found before is in `corpus/`, which every
-//! run begins with; an input that fails is written to the temporary folder and named.
+//! run begins with; an input that fails is written below cargo's target folder, to a file with the
+//! name of its target, and the failure says where.
 
 #[allow(dead_code, reason = "the archives' own tests use the rest")]
 #[path = "../archives/build.rs"]
@@ -58,9 +59,15 @@ fn status(key: &str) -> u64 {
         .expect("a number")
 }
 
-/// Goes through the corpus, then through changed seeds until the time is over.
+/// Where an input that fails a target is put: nobody's temporary folder loses it.
+fn kept(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}"))
+}
+
+/// Goes through a corpus, then through changed seeds until the time is over.
 fn run(
     target: &str,
+    corpus: &str,
     seeds: &[Vec<u8>],
     change: fn(&mut Random, &[Vec<u8>]) -> Vec<u8>,
     judge: &dyn Fn(&[u8]),
@@ -70,7 +77,7 @@ fn run(
     setrlimit(Resource::RLIMIT_AS, bound.min(hard), hard).expect("a limit");
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fuzz/corpus")
-        .join(target);
+        .join(corpus);
     let mut all = seeds.to_vec();
     let entries: BTreeSet<PathBuf> = fs::read_dir(&corpus)
         .expect("a corpus")
@@ -80,9 +87,10 @@ fn run(
     assert!(!entries.is_empty(), "the corpus is empty");
     let try_one = |bytes: &[u8], what: &str| {
         if catch_unwind(AssertUnwindSafe(|| judge(bytes))).is_err() {
-            let file = std::env::temp_dir().join(format!("monopod-fuzz-{target}"));
+            let file = kept(target);
+            fs::create_dir_all(file.parent().expect("it is below another")).expect("a folder");
             fs::write(&file, bytes).expect("a file");
-            panic!("{what} fails; it is in {}", file.display());
+            panic!("target {target}: {what} fails; it is in {}", file.display());
         }
     };
     for path in entries {
@@ -100,7 +108,7 @@ fn run(
         count += 1;
     }
     println!(
-        "{target}: {count} inputs of seed {seed}, {} KiB resident at most",
+        "figure: target {target}: {count} inputs of seed {seed}, {} KiB resident at most",
         status("VmHWM")
     );
     assert!(count > 0 && status("VmHWM") < RESIDENT_KIB);
@@ -174,7 +182,7 @@ fn bundle() {
             assert_eq!(manifest.bytes(), raw.manifest, "two forms of one manifest");
         }
     };
-    run("bundle", &seeds, mutate::bundle, &judge);
+    run("bundle", "bundle", &seeds, mutate::bundle, &judge);
 }
 
 /// With a key that signs anything: what stands behind the signature.
@@ -232,7 +240,23 @@ fn signed() {
         }
         fs::remove_dir_all(store.path()).expect("a store");
     };
-    run("bundle", &seeds, mutate::bundle, &judge);
+    run("signed", "bundle", &seeds, mutate::bundle, &judge);
+}
+
+/// A failure leaves what caused it, and says where.
+#[test]
+fn what_fails_is_kept() {
+    let target = "that-fails";
+    let _ = fs::remove_file(kept(target));
+    let failing = |bytes: &[u8]| assert!(!bytes.is_empty() && bytes[0] != b'm', "it fails");
+    let seeds = bundles();
+    let ran = catch_unwind(|| run(target, "bundle", &seeds, mutate::bundle, &failing));
+    let said = ran.expect_err("the first of the corpus fails");
+    let said = said.downcast_ref::<String>().expect("a text");
+    let file = kept(target);
+    assert!(said.contains(&file.display().to_string()), "{said}");
+    assert_eq!(fs::read(&file).expect("it is kept")[0], b'm');
+    fs::remove_file(file).expect("it is there");
 }
 
 #[test]
@@ -285,7 +309,7 @@ fn archive() {
         }
         fs::remove_dir_all(store.path()).expect("a store");
     };
-    run("archive", &seeds, mutate::archive, &judge);
+    run("archive", "archive", &seeds, mutate::archive, &judge);
 }
 
 /// A folder in memory, where there is one: a fuzzer that waits for a disk tries little.

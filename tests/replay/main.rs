@@ -135,7 +135,7 @@ fn replay(words: &[String]) -> ExitCode {
     });
     let (figures, passed, failed) = *sum.lock().expect("nobody panics while it is held");
     println!(
-        "\n{} operations recorded; {} crash points, {} of them after a kill and a second run; {} different states recovered",
+        "\nfigure: {} operations recorded; {} crash points, {} of them after a kill and a second run; {} different states recovered",
         figures.operations, figures.points, figures.kills, figures.states
     );
     let verdict = if failed == 0 { "ok" } else { "FAILED" };

@@ -393,7 +393,7 @@ fn every_way_of_an_update_survives_a_cut_at_every_point() {
         }
     });
     println!(
-        "{} update paths, {} cut points survived",
+        "figure: {} update paths, {} cut points survived",
         ways.len(),
         points.len() * 2
     );
@@ -404,7 +404,7 @@ fn an_update_takes_few_writes() {
     let ways = ways();
     let most = ways.iter().map(|way| tell(way, None).1).max();
     let most = most.unwrap_or_default();
-    println!("at most {most} writes of the ledger from an offer to its commit");
+    println!("figure: at most {most} writes of the ledger from an offer to its commit");
     assert!((3..=WRITES).contains(&most));
     // The offer, the trial, the commit.
     assert_eq!(tell(&ways[0], None).1, 3);

@@ -79,7 +79,7 @@ fn the_units_are_shut_in() {
             .split_whitespace()
             .find_map(|word| word.parse().ok())
             .unwrap_or_else(|| panic!("{unit} has no score: {line}"));
-        println!("{unit}: {score}");
+        println!("figure: systemd-analyze security {unit}: {score}");
         assert!(score <= most, "{line}");
     }
     node.ok(

@@ -77,7 +77,7 @@ fn an_update_writes_little_waits_for_room_and_takes_its_data_back_when_it_fails(
     node.ok("sync --file-system /var/lib/monopod");
     let after = state.written();
     println!(
-        "update: a bundle of {} bytes, one layer new, volumes copied: {} writes of {} bytes to the disk of /var/lib/monopod",
+        "figure: update: a bundle of {} bytes, one layer new, volumes copied: {} writes of {} bytes to the disk of /var/lib/monopod",
         std::fs::metadata(&small).map_or(0, |found| found.len()),
         after.0 - before.0,
         after.1 - before.1
@@ -116,7 +116,10 @@ fn an_update_writes_little_waits_for_room_and_takes_its_data_back_when_it_fails(
 
     goes_back(&desk, &node);
     let peak = "grep VmHWM /proc/$(systemctl show --value -p MainPID monopod.service)/status";
-    println!("update: the daemon's memory at most: {}", node.ok(peak));
+    println!(
+        "figure: update: the daemon's memory at most: {}",
+        node.ok(peak)
+    );
     drop(node);
 }
 

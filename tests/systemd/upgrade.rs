@@ -20,7 +20,7 @@ fn an_upgrade_and_a_restart_under_load_keep_the_container_and_lose_no_request() 
     client.more(20);
     let upgrade = client.end();
     println!(
-        "upgrade: {} requests, {} lost",
+        "figure: upgrade: {} requests, {} lost",
         upgrade.asked,
         upgrade.failed.len()
     );
@@ -35,7 +35,7 @@ fn an_upgrade_and_a_restart_under_load_keep_the_container_and_lose_no_request() 
     client.more(20);
     let restart = client.end();
     println!(
-        "restart: {} requests, {} lost",
+        "figure: restart: {} requests, {} lost",
         restart.asked,
         restart.failed.len()
     );
