@@ -352,7 +352,7 @@ pub enum Action {
     Stage(ReleaseId),
     /// See what stands between a staged release and its switch, and report [`Event::Gates`].
     LookAtGates,
-    /// Run a release's hook, for 5 min at most, and report [`Event::Hooked`].
+    /// Ask whether a release may be tried: its key, and its hook, which has 5 min. Report [`Event::Hooked`].
     Hook(ReleaseId),
     /// Copy the volumes before this release is tried, and report [`Event::Snapshotted`].
     Snapshot(ReleaseId),

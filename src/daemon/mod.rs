@@ -356,9 +356,12 @@ impl Running {
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
                 Action::Exit => self.exit = Some(Exit::Done),
                 Action::Stage(id) => {
-                    let book = self.node.update().book;
-                    let committed = [&book.current, &book.previous].contains(&&Some(id.clone()));
+                    let committed = self.was_committed(&id);
                     self.deeds.stage(id, committed);
+                }
+                Action::Hook(id) => {
+                    let committed = self.was_committed(&id);
+                    self.deeds.hook(id, committed);
                 }
                 Action::Snapshot(id) => self.deeds.snapshot(id, self.node.update().book.current),
                 Action::Restore(id) => self.deeds.restore(id, self.node.update().book.current),
@@ -366,6 +369,12 @@ impl Running {
             }
         }
         self.fill();
+    }
+
+    /// Whether a release has proved itself, here and not long ago.
+    fn was_committed(&self, id: &ReleaseId) -> bool {
+        let book = self.node.update().book;
+        [&book.current, &book.previous].contains(&&Some(id.clone()))
     }
 
     /// The images of a first release are known for certain when they run and are healthy.

@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::deeds::Shared;
 use super::in_force::{InForce, LoadError};
-use super::{civil, clock, image};
+use super::{civil, clock, hook, image};
 use crate::bundle::Trust;
 use crate::core::api::{Event, Fault, Gates, NotNow, Staged};
 use crate::core::update::ReleaseId;
@@ -29,20 +29,10 @@ pub(super) async fn stage(
     committed: bool,
 ) -> Result<(Staged, Rc<InForce>), NotNow> {
     let mut kept = load(shared, id)?;
-    if !committed && let Origin::Bundle { .. } = kept.release.origin {
+    let signed = matches!(kept.release.origin, Origin::Bundle { .. });
+    if !committed && signed {
         // Its key may have been revoked since it was offered.
-        let keys = shared.paths.keys();
-        let trust = Trust::of_folder(&keys)
-            .map_err(|error| NotNow::Later(format!("cannot read {}: {error}", keys.display())))?;
-        let verified = Releases::new(&shared.paths).verify(id, &trust);
-        verified.map_err(|error| match error {
-            ReleaseError::Refused { .. } | ReleaseError::Unsigned(_) => {
-                NotNow::Never(error.to_string())
-            }
-            ReleaseError::NotFound(_) | ReleaseError::Damaged(_) | ReleaseError::Io { .. } => {
-                NotNow::Later(error.to_string())
-            }
-        })?;
+        verify(shared, id)?;
     }
     let mut known = BTreeMap::new();
     for container in &Rc::clone(&kept.workload).containers {
@@ -67,9 +57,48 @@ pub(super) async fn stage(
             .volumes(id, Some(shared.in_force().id()))
             .map_err(NotNow::Later)?
             .is_empty(),
-        hook: Releases::new(&shared.paths).hook(id).is_some(),
+        hook: !committed && signed || Releases::new(&shared.paths).hook(id).is_some(),
     };
     Ok((staged, Rc::new(kept)))
+}
+
+/// Whether a key that is trusted now has signed all of it.
+fn verify(shared: &Shared, id: &ReleaseId) -> Result<(), NotNow> {
+    let keys = shared.paths.keys();
+    let trust = Trust::of_folder(&keys)
+        .map_err(|error| NotNow::Later(format!("cannot read {}: {error}", keys.display())))?;
+    let verified = Releases::new(&shared.paths).verify(id, &trust);
+    verified.map(drop).map_err(|error| match error {
+        ReleaseError::Refused { .. } | ReleaseError::Unsigned(_) => {
+            NotNow::Never(error.to_string())
+        }
+        ReleaseError::NotFound(_) | ReleaseError::Damaged(_) | ReleaseError::Io { .. } => {
+            NotNow::Later(error.to_string())
+        }
+    })
+}
+
+/// Asks once more whether a release may be tried, since it may have waited for long: its key, unless it was
+/// `committed` before, and its hook.
+pub(super) async fn may_be_tried(
+    shared: &Shared,
+    id: &ReleaseId,
+    current: &ReleaseId,
+    committed: bool,
+) -> Result<(), NotNow> {
+    if !committed {
+        verify(shared, id)?;
+        // That it has none is signed, too.
+        if Releases::new(&shared.paths).hook(id).is_none() {
+            return Ok(());
+        }
+    }
+    hook::ask(shared, id, current).await.map_err(|no| match no {
+        NotNow::Later(why) => {
+            NotNow::Later(format!("its hook says that it is no good moment: {why}"))
+        }
+        NotNow::Never(why) => NotNow::Never(format!("its hook refuses it: {why}")),
+    })
 }
 
 fn load(shared: &Shared, id: &ReleaseId) -> Result<InForce, NotNow> {

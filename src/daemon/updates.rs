@@ -11,7 +11,7 @@ use tracing::{error, warn};
 
 use super::deeds::{Deeds, Shared, helper};
 use super::in_force::{InForce, LoadError};
-use super::{hook, staging, volumes};
+use super::{staging, volumes};
 use crate::core::api::{Action, Event, NotNow};
 use crate::core::update::ReleaseId;
 use crate::release::{ReleaseError, Releases};
@@ -76,13 +76,6 @@ impl Deeds {
                     shared.tell(Event::Gates(gates));
                 });
             }
-            Action::Hook(id) => {
-                spawn_local(async move {
-                    let current = shared.in_force().id().clone();
-                    let result = hook::ask(&shared, &id, &current).await;
-                    shared.tell(Event::Hooked(id, result));
-                });
-            }
             Action::Load(id) => {
                 let result = match InForce::load(&shared.paths, &id) {
                     Ok(loaded) => {
@@ -104,6 +97,7 @@ impl Deeds {
             }
             // The rest is the supervisor's, or the loop's own.
             Action::Stage(_)
+            | Action::Hook(_)
             | Action::Snapshot(_)
             | Action::Restore(_)
             | Action::Engine(..)
@@ -131,6 +125,16 @@ impl Deeds {
                 staged
             });
             shared.tell(Event::Staged(id, result));
+        });
+    }
+
+    /// Asks whether a release may be tried. As for [`Self::stage`], one that was `committed` before is trusted.
+    pub(super) fn hook(&mut self, id: ReleaseId, committed: bool) {
+        let shared = Rc::clone(&self.shared);
+        spawn_local(async move {
+            let current = shared.in_force().id().clone();
+            let result = staging::may_be_tried(&shared, &id, &current, committed).await;
+            shared.tell(Event::Hooked(id, result));
         });
     }
 

@@ -11,7 +11,8 @@ pub struct Staged {
     pub desired: Vec<Desired>,
     /// Volumes are to be copied before it is tried.
     pub volumes: bool,
-    /// It has a hook that is to be asked before the switch.
+    /// It is to be asked once more before the switch whether it may be tried: it has a hook, or its key
+    /// may be revoked by then.
     pub hook: bool,
 }
 

@@ -47,7 +47,7 @@ impl Waiting {
             Self::Window => "it waits for the update window".to_owned(),
             Self::Busy(role) => format!("{role} says that it is busy"),
             Self::LockFile => "the workload's lock file exists".to_owned(),
-            Self::Hook(why) => format!("its hook says that it is no good moment: {why}"),
+            Self::Hook(why) => why.clone(),
         }
     }
 }
@@ -197,7 +197,7 @@ impl Update {
             }
             Err(NotNow::Never(why)) => {
                 self.stage = Stage::Idle;
-                self.reject(which, &format!("its hook refuses it: {why}"));
+                self.reject(which, &why);
             }
         }
     }
