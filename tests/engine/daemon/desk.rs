@@ -23,6 +23,8 @@ settle = "1s"
 pub struct Desk {
     folder: PathBuf,
     reference: String,
+    /// Its key's name, here and on the node.
+    key: &'static str,
 }
 
 impl Desk {
@@ -31,20 +33,47 @@ impl Desk {
         let desk = Self {
             folder: folder(node, "desk"),
             reference: format!("monopod.test/{}:1", node.workload()),
+            key: "desk",
         };
-        let keys = node.root.join("etc/monopod/keys.d");
-        fs::create_dir_all(&keys).expect("the root can be written");
-        let public = keys.join("desk.pub").display().to_string();
+        desk.make_key(node);
+        desk
+    }
+
+    /// The same desk with a key of another name, which the node trusts as well.
+    pub fn with_key(&self, node: &Node, key: &'static str) -> Self {
+        let desk = Self {
+            folder: self.folder.clone(),
+            reference: self.reference.clone(),
+            key,
+        };
+        desk.make_key(node);
+        desk
+    }
+
+    fn make_key(&self, node: &Node) {
+        let public = self.on_node(node, "pub");
+        fs::create_dir_all(public.parent().expect("it is in a folder"))
+            .expect("the root can be written");
         node.must(&[
             "bundle",
             "keygen",
             "--no-password",
             "--key",
-            &desk.path("key"),
+            &self.path(self.key),
             "--public",
-            &public,
+            &public.display().to_string(),
         ]);
-        desk
+    }
+
+    fn on_node(&self, node: &Node, kind: &str) -> PathBuf {
+        let keys = node.root.join("etc/monopod/keys.d");
+        keys.join(self.key).with_extension(kind)
+    }
+
+    /// The node trusts this desk's key no more.
+    pub fn revoke(&self, node: &Node) {
+        fs::rename(self.on_node(node, "pub"), self.on_node(node, "revoked"))
+            .expect("the node trusts it");
     }
 
     /// A file on the desk.
@@ -91,8 +120,8 @@ impl Desk {
     ) -> String {
         let workload = self.path(&format!("{sequence}.toml"));
         fs::write(&workload, node.text(lines)).expect("the folder can be written");
-        let bundle = self.path(&format!("{sequence}.bundle"));
-        let (key, version) = (self.path("key"), format!("1.{sequence}.0"));
+        let bundle = self.path(&format!("{}-{sequence}.bundle", self.key));
+        let (key, version) = (self.path(self.key), format!("1.{sequence}.0"));
         let number = sequence.to_string();
         let mut words = vec![
             "bundle",
@@ -194,14 +223,57 @@ pub fn taken_back(node: &Node, bad: &str, good: &str) -> Value {
 pub fn mark(node: &Node) -> String {
     let all = node.containers(None);
     assert_eq!(all.len(), 1, "{all:?}");
+    setting_of(node, &all[0], "MARK")
+}
+
+fn setting_of(node: &Node, id: &str, name: &str) -> String {
     let list = node.docker(&[
         "inspect",
         "--format",
         "{{range .Config.Env}}{{println .}}{{end}}",
-        &all[0],
+        id,
     ]);
-    let mark = list.lines().find_map(|line| line.strip_prefix("MARK="));
-    mark.unwrap_or_else(|| panic!("no mark: {list}")).to_owned()
+    let value = list
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    value
+        .unwrap_or_else(|| panic!("no {name}: {list}"))
+        .to_owned()
+}
+
+/// A node that runs the bundle 1 of a desk, whose mark is `one`; with that bundle's archive and release.
+pub fn running(name: &str, settings: &str) -> (Node, Desk, String, String) {
+    let mut node = Node::new(name);
+    node.settings(&format!("{QUICK}{settings}"));
+    let desk = Desk::new(&node);
+    let (archive, _) = desk.archive(&node, "one");
+    let first = desk.bundle(&node, 1, &desk.good("one"), &archive);
+    let first = take(&node, &first);
+    node.start();
+    node.healthy();
+    (node, desk, archive, first)
+}
+
+/// Waits until a release waits, and the line has these words.
+pub fn waits(node: &Node, release: &str, words: &str) -> Value {
+    node.until(&format!("{release} waits: {words}"), |status| {
+        status["update"]["stage"] == "waiting"
+            && status["update"]["release"] == release
+            && status["update"]["line"]
+                .as_str()
+                .is_some_and(|line| line.contains(words))
+    })
+}
+
+/// The image of the one container, in a status.
+pub fn image_id(status: &Value) -> String {
+    text(&status["containers"]["app"]["image_id"])
+}
+
+/// How often a release has been on trial, by the log.
+pub fn trials(node: &Node, release: &str) -> usize {
+    let line = format!("release {release} runs on trial");
+    node.log().matches(&line).count()
 }
 
 /// The ids of the releases on disk, by `monopod release list`; none may be damaged.

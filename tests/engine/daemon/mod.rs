@@ -13,4 +13,5 @@ mod probes;
 mod rebuild;
 mod saved;
 mod systemd;
+mod trust;
 mod updates;

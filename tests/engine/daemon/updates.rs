@@ -3,39 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use serde_json::Value;
-
-use super::desk::{Desk, QUICK, book, committed, listed, mark, rejected, take, taken_back, text};
+use super::desk::{
+    Desk, QUICK, book, committed, image_id, listed, mark, rejected, running, take, taken_back,
+    text, waits,
+};
 use crate::node::{ASK, Node, SERVE, example_archive, folder};
 use crate::support::eventually;
-
-/// A node that runs the bundle 1 of a desk, whose mark is `one`; with that bundle's archive and release.
-fn running(name: &str, settings: &str) -> (Node, Desk, String, String) {
-    let mut node = Node::new(name);
-    node.settings(&format!("{QUICK}{settings}"));
-    let desk = Desk::new(&node);
-    let (archive, _) = desk.archive(&node, "one");
-    let first = desk.bundle(&node, 1, &desk.good("one"), &archive);
-    let first = take(&node, &first);
-    node.start();
-    node.healthy();
-    (node, desk, archive, first)
-}
-
-/// Waits until a release waits, and the line has these words.
-fn waits(node: &Node, release: &str, words: &str) -> Value {
-    node.until(&format!("{release} waits: {words}"), |status| {
-        status["update"]["stage"] == "waiting"
-            && status["update"]["release"] == release
-            && status["update"]["line"]
-                .as_str()
-                .is_some_and(|line| line.contains(words))
-    })
-}
-
-fn image_id(status: &Value) -> String {
-    text(&status["containers"]["app"]["image_id"])
-}
 
 #[test]
 fn from_one_bundle_to_the_next_and_back() {
