@@ -226,6 +226,13 @@ pub fn mark(node: &Node) -> String {
     setting_of(node, &all[0], "MARK")
 }
 
+/// What a role's one container has in its environment under a name.
+pub fn setting(node: &Node, role: &str, name: &str) -> String {
+    let all = node.containers(Some(role));
+    assert_eq!(all.len(), 1, "{role}: {all:?}");
+    setting_of(node, &all[0], name)
+}
+
 fn setting_of(node: &Node, id: &str, name: &str) -> String {
     let list = node.docker(&[
         "inspect",

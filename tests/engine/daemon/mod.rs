@@ -4,6 +4,7 @@ mod crash;
 mod cuts;
 mod desk;
 mod ending;
+mod gates;
 mod images;
 mod import;
 mod ladder;

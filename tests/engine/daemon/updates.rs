@@ -1,13 +1,12 @@
 //! Releases on a real engine: tried, kept, taken back, held up, and gone at last.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use super::desk::{
     Desk, QUICK, book, committed, image_id, listed, mark, rejected, running, take, taken_back,
     text, waits,
 };
-use crate::node::{ASK, Node, SERVE, example_archive, folder};
+use crate::node::{ASK, Node, SERVE, example_archive};
 use crate::support::eventually;
 
 #[test]
@@ -248,96 +247,6 @@ fn somebody_s_word() {
         !listed(&node).contains(&third)
     });
     assert!(listed(&node).contains(&second));
-}
-
-#[test]
-fn what_stands_in_the_way() {
-    let (mut node, desk, archive, first) = running("gates", "");
-    let gates = folder(&node, "gates");
-    let lock = gates.join("lock");
-    let answer = gates.join("answer");
-    fs::write(&lock, "").expect("the folder can be written");
-    fs::write(&answer, "75").expect("the folder can be written");
-    let settings = format!("{QUICK}[update]\nlock_file = \"{}\"", lock.display());
-    node.settings(&settings);
-    node.must(&["reload"]);
-
-    let hook = desk.path("hook");
-    let script = format!(
-        "#!/bin/sh\necho \"$MONOPOD_RELEASE $MONOPOD_CURRENT\" >{0}/asked\necho the word is $(cat {0}/answer) >&2\n\
-         exit $(cat {0}/answer)\n",
-        gates.display()
-    );
-    fs::write(&hook, script).expect("the folder can be written");
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("it is there");
-    let bundle = |sequence: u64, page: &str| {
-        desk.bundle_with(
-            &node,
-            sequence,
-            &desk.good(page),
-            &archive,
-            &["--hook", &hook],
-        )
-    };
-    let second = take(&node, &bundle(2, "two"));
-    waits(&node, &second, "lock file");
-    // A hand does not go past the lock.
-    node.must(&["release", "activate"]);
-    waits(&node, &second, "lock file");
-    assert!(!gates.join("asked").exists());
-    fs::remove_file(&lock).expect("it is there");
-    // That makes it look again.
-    node.must(&["release", "unhold"]);
-    waits(&node, &second, "the word is 75");
-    let asked = fs::read_to_string(gates.join("asked")).expect("it was asked");
-    assert_eq!(asked, format!("{second} {first}\n"));
-    assert_eq!(mark(&node), "one");
-    fs::write(&answer, "0").expect("the folder can be written");
-    node.must(&["release", "unhold"]);
-    committed(&node, &second);
-    assert_eq!(mark(&node), "two");
-
-    fs::write(&answer, "1").expect("the folder can be written");
-    let third = take(&node, &bundle(3, "three"));
-    let status = taken_back(&node, &third, &second);
-    let why = rejected(&status, &third).expect("it is rejected");
-    assert!(why.contains("the word is 1"), "{why}");
-    assert_eq!(mark(&node), "two");
-}
-
-#[test]
-fn an_app_that_is_busy() {
-    let mut node = Node::new("busy");
-    node.settings(QUICK);
-    let desk = Desk::new(&node);
-    let words = folder(&node, "words");
-    super::probes::program(&words, super::probes::SPEAKER);
-    fs::write(words.join("say"), "READY=1\nX_MONOPOD_BUSY=1").expect("the folder can be written");
-    let (archive, _) = desk.archive(&node, "one");
-    let lines = |mark: &str| {
-        desk.app(
-            mark,
-            r#"["/words/speaker"]"#,
-            r#"{ notify = true, interval = "10s", start_period = "10m" }"#,
-        ) + &format!("\nvolumes = [\"{}:/words:ro\"]", words.display())
-    };
-    let first = take(&node, &desk.bundle(&node, 1, &lines("one"), &archive));
-    node.start();
-    node.healthy();
-    let second = take(&node, &desk.bundle(&node, 2, &lines("two"), &archive));
-    waits(&node, &second, "app says that it is busy");
-    assert_eq!(mark(&node), "one");
-    fs::write(words.join("say"), "READY=1\nX_MONOPOD_BUSY=0").expect("the folder can be written");
-    let status = committed(&node, &second);
-    assert_eq!(book(&status)["previous"], first.as_str());
-
-    // Whoever insists goes past it.
-    fs::write(words.join("say"), "READY=1\nX_MONOPOD_BUSY=1").expect("the folder can be written");
-    let third = take(&node, &desk.bundle(&node, 3, &lines("three"), &archive));
-    waits(&node, &third, "app says that it is busy");
-    node.must(&["release", "activate", "--now"]);
-    committed(&node, &third);
-    assert_eq!(mark(&node), "three");
 }
 
 #[test]
