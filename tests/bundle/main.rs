@@ -4,7 +4,9 @@
 #[path = "../archives/build.rs"]
 mod build;
 mod forge;
+mod golden;
 mod hostile;
+mod inspect;
 mod interrupted;
 mod minisign;
 mod node;

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::build::{Dialect, layer, pack};
 use crate::forge::{Forge, sign};
-use crate::node::{Node, ONE, ONE_PUB};
+use crate::node::{Node, ONE, ONE_PUB, WORKLOAD};
 
 /// Whether minisign is content. What it is asked is answered with `input`.
 fn minisign(folder: &Path, args: &[&str], input: &str) -> bool {
@@ -91,6 +92,91 @@ fn monopod_takes_what_minisign_signs() {
         ""
     ));
     assert!(node.refused(&attach).contains("old kind"));
+}
+
+/// A key as `minisign -G` makes it: with a password, and the gibibyte that its scheme asks for.
+#[test]
+fn monopod_opens_an_encrypted_key_of_minisign() {
+    let node = Node::new();
+    manifest(&node);
+    let folder = node.root.path();
+    let words = "correct horse\n".repeat(2);
+    assert!(minisign(
+        folder,
+        &["-G", "-p", "ms.pub", "-s", "ms.key"],
+        &words
+    ));
+    let key = fs::read_to_string(node.path("ms.key")).expect("a file");
+    assert!(key.contains("encrypted"), "{key}");
+    node.write("password", "correct horse\n");
+    node.write("wrong", "battery staple\n");
+    let sign = [
+        "bundle",
+        "sign",
+        "one.bundle",
+        "--key",
+        "ms.key",
+        "--password-file",
+    ];
+    let refused = node.run(&[&sign[..], &["wrong"]].concat());
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("the password is wrong"),
+        "{}",
+        refused.stderr
+    );
+    node.must(&["bundle", "verify", "one.bundle"]);
+    node.must(&[&sign[..], &["password"]].concat());
+    node.must(&["bundle", "verify", "one.bundle", "--key", "ms.pub"]);
+    node.refused(&["bundle", "verify", "one.bundle"]);
+
+    // It makes one as well, and minisign finds it good.
+    let arch = &monopod::image::host_architectures()[0];
+    let image = crate::build::image_for("example/gateway:1.4.2", &[layer(1, 3000)], arch);
+    node.write("app.tar", pack(Dialect::Docker20, &[image]));
+    node.write("workload.toml", WORKLOAD);
+    node.must(&[
+        "bundle",
+        "create",
+        "--workload",
+        "workload.toml",
+        "--image",
+        "app.tar",
+        "--release",
+        "1.4.2",
+        "--sequence",
+        "7",
+        "--key",
+        "ms.key",
+        "--password-file",
+        "password",
+        "--output",
+        "made.bundle",
+    ]);
+    node.must(&["bundle", "verify", "made.bundle", "--key", "ms.pub"]);
+    for (option, file) in [("--manifest", "made"), ("--signature", "made.minisig")] {
+        let shown = node.run(&["bundle", "inspect", "made.bundle", option]);
+        assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+        node.write(file, shown.stdout);
+    }
+    assert!(minisign(folder, &["-V", "-p", "ms.pub", "-m", "made"], ""));
+    // And the other way: signed with the same key by its own program.
+    fs::remove_file(node.path("made.minisig")).expect("a file");
+    assert!(minisign(
+        folder,
+        &["-S", "-s", "ms.key", "-m", "made"],
+        "correct horse\n"
+    ));
+    node.must(&[
+        "bundle",
+        "sign",
+        "made.bundle",
+        "--signature",
+        "made.minisig",
+        "--public",
+        "ms.pub",
+    ]);
+    node.must(&["bundle", "verify", "made.bundle", "--key", "ms.pub"]);
 }
 
 #[test]

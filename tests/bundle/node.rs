@@ -11,6 +11,8 @@ pub const ONE: &str = include_str!("keys/one.key");
 pub const ONE_PUB: &str = include_str!("keys/one.pub");
 pub const TWO: &str = include_str!("keys/two.key");
 pub const TWO_PUB: &str = include_str!("keys/two.pub");
+pub const THREE: &str = include_str!("keys/three.key");
+pub const THREE_PUB: &str = include_str!("keys/three.pub");
 
 pub const WORKLOAD: &str =
     "name = \"gateway\"\n\n[containers.app]\nimage = \"example/gateway:1.4.2\"\n";
