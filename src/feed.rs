@@ -50,18 +50,25 @@ pub async fn feed(
     engine: &impl Engine,
     reference: &str,
     id: Option<&str>,
-    on_progress: impl FnMut(),
+    mut on_progress: impl FnMut(),
 ) -> Result<Fed, Fault> {
+    // A bundle's images have no name in the store.
+    let wanted = id.unwrap_or(reference);
     let stored = store
-        .resolve(id.unwrap_or(reference))
+        .resolve(wanted)
         .map_err(refused)?
         .ok_or_else(|| Fault::ImageMissing(format!("the store has no image {reference}")))?;
     let source = Stored::new(store.path(), stored.clone());
-    let fed = match engine::feed(engine, &source, reference, on_progress).await {
+    let fed = match engine::feed(engine, &source, reference, &mut on_progress).await {
         Ok(fed) => fed,
         Err(fault @ (Fault::Refused(_) | Fault::ImageMissing(_))) => {
-            // What was found damaged on the way is as good as not there.
-            let damage = damage(store, reference).map_err(refused)?;
+            if damage(store, wanted).map_err(refused)?.is_none() {
+                return Err(fault);
+            }
+            // What was found damaged on the way is as good as not there. Whatever else is damaged is found
+            // now, so that whoever brings the image once more mends all of it.
+            let _ = verify_image(store, &stored, &mut |_| on_progress());
+            let damage = damage(store, wanted).map_err(refused)?;
             return Err(damage.map_or(fault, Fault::ImageMissing));
         }
         Err(fault) => return Err(fault),
@@ -100,7 +107,7 @@ pub fn verify(store: &Store, reference: &str, mut on_progress: impl FnMut()) -> 
     }
 }
 
-/// What is damaged of the store's image of this name.
+/// What is damaged of the store's image of this name or ID.
 fn damage(store: &Store, reference: &str) -> Result<Option<String>, StoreError> {
     let stored = store.resolve(reference)?;
     Ok(stored.and_then(|stored| store.damage(&stored)))

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::desk::{Desk, QUICK, take};
 use crate::node::{Node, build, kill_process};
-use crate::support::engine;
+use crate::support::{engine, eventually};
 
 /// Small budgets, one rebuild among them.
 const SMALL: &str = r#"[escalation]
@@ -139,6 +140,47 @@ fn a_damaged_store_is_mended_first_by_the_preload_folder() {
     assert_eq!(after["store_damaged"], Value::Null, "all is well again");
 }
 
+/// A bundle's image has no name in the store; and one bundle is to mend all of its layers.
+#[test]
+fn a_bundle_that_is_brought_again_mends_its_layers() {
+    let mut node = Node::new("brought-again");
+    node.settings(QUICK);
+    let desk = Desk::new(&node);
+    let (archive, id) = desk.archive(&node, "one");
+    let bundle = desk.bundle(&node, 1, &desk.good("one"), &archive);
+    take(&node, &bundle);
+    node.start();
+    let before = node.healthy();
+    node.crash();
+    for container in node.containers(None) {
+        node.docker(&["rm", "--force", &container]);
+    }
+    node.docker(&["rmi", "--force", &id]);
+    damage_store(&node);
+    node.start();
+    let damaged = node.until("the damage is found", |status| {
+        !status["store_damaged"].is_null()
+    });
+    let line = damaged["store_damaged"][0].as_str().unwrap_or_default();
+    for word in ["is damaged (blob sha256:", "stick"] {
+        assert!(line.contains(word), "{word}: {damaged}");
+    }
+    take(&node, &bundle);
+    let after = well_again(&node, &before);
+    assert_eq!(after["store_damaged"], Value::Null, "{after}");
+    assert_eq!(after["containers"]["app"]["image_id"], id.as_str());
+    // All that is in the store is what its name says.
+    let store = node.root.join("var/lib/monopod/store/blobs/sha256");
+    for entry in fs::read_dir(store).expect("there is a store").flatten() {
+        let bytes = fs::read(entry.path()).expect("it can be read");
+        let name = entry.file_name();
+        assert_eq!(
+            name.to_str(),
+            Some(monopod::image::Digest::of(&bytes).hex().as_str())
+        );
+    }
+}
+
 #[test]
 fn what_cannot_be_fed_again_is_not_taken_away() {
     let mut node = Node::new("kept");
@@ -172,8 +214,11 @@ fn what_cannot_be_fed_again_is_not_taken_away() {
     let stranger = node.docker(&["create", "--network", "none", &image, "sleep", "9"]);
     node.must(&["import", &file.display().to_string()]);
     node.must(&["restart"]);
-    node.until("the stranger is named", |status| {
-        status["ladder"] == "safe-state" && said(&node, "not monopod's") == 1
+    eventually("the stranger is named", || {
+        said(&node, "not monopod's") == 1
+    });
+    node.until("the safe state is reached again", |status| {
+        status["ladder"] == "safe-state"
     });
     node.docker(&["rm", &stranger]);
     node.must(&["restart"]);
