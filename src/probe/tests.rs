@@ -435,7 +435,8 @@ fn the_host_header_names_the_port_only_where_it_must() {
 #[test]
 fn a_silent_peer_is_cut_off_for_good() {
     run(async {
-        let limit = Duration::from_millis(200);
+        // Reached in any case, and not before the question is asked.
+        let limit = Duration::from_secs(2);
         let (listener, port) = listener().await;
         let tls = Tls {
             ca_file: None,
@@ -454,7 +455,7 @@ fn a_silent_peer_is_cut_off_for_good() {
             };
             let (container, engine) = (here(), Scripted::unused());
             let (answer, heard) = tokio::join!(ask(&health, &container, &engine), server);
-            assert_eq!(answer, fail("no answer within 200ms"));
+            assert_eq!(answer, fail("no answer within 2s"));
             assert!(!heard.is_empty());
         }
     });

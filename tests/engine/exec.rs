@@ -58,7 +58,9 @@ async fn the_time_is_up() {
     // The children too: a shell's are what usually hangs.
     let line = format!("echo so far; sleep {seconds} & sleep {seconds}; sleep {seconds}");
     let argv = words(&["sh", "-c", &line]);
-    let answer = place.docker.exec(&id, &argv, Duration::from_secs(5)).await;
+    // Enough for the engine to begin with it beside all the others.
+    let limit = Duration::from_secs(15);
+    let answer = place.docker.exec(&id, &argv, limit).await;
     let expected = Executed {
         code: Executed::CUT_OFF,
         output: "so far\n".to_owned(),

@@ -19,7 +19,7 @@ use serde_json::Value;
 pub const IMAGE: &str = "monopod-test/busybox:1";
 
 /// How long something may take that should take no time, on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Starts dockerd, waits until its own input ends, which it does with the test process, and clears away.
 const KEEPER: &str = r#"

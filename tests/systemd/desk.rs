@@ -136,7 +136,8 @@ impl Node {
         why.as_str().expect("a reason").to_owned()
     }
 
-    fn await_page(&self, version: &str) {
+    /// Waits until the app of this version answers, and all is well.
+    pub fn await_page(&self, version: &str) {
         eventually(&format!("the app of {version} answers"), || {
             self.page() == version
         });

@@ -6,7 +6,7 @@ use crate::node::{NODE, Node, WORKLOAD};
 const UNIT_FAILED: &str = "d9b373ed55a64feb8242e02dbe79a49c";
 
 /// Watchdogs that bark within a story's length.
-const IMPATIENT: &str = "[Service]\nWatchdogSec=5\nRestartSec=3\n";
+const IMPATIENT: &str = "[Service]\nWatchdogSec=10\nRestartSec=3\n";
 
 #[test]
 fn a_sick_workload_climbs_to_the_watchdog_and_ends_in_the_safe_state() {

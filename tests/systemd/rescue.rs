@@ -3,7 +3,7 @@
 use crate::node::{NODE, Node, WORKLOAD};
 
 fn owner() -> String {
-    format!("{NODE}engine_after = \"5s\"\nengine_restarts = 1\n")
+    format!("{NODE}engine_after = \"10s\"\nengine_restarts = 1\n")
 }
 
 #[test]

@@ -17,15 +17,34 @@ fi
 const EXITS: &str = "#!/bin/sh\necho exits >>/state/log\necho no licence >&2\nexit 3\n";
 
 /// How a release proves itself here.
-fn owner() -> String {
-    format!("{NODE}\n[trial]\nsettle = \"4s\"\ndeadline = \"45s\"\ntries = 2\n")
+fn owner(settle: &str, deadline: &str) -> String {
+    format!("{NODE}\n[trial]\nsettle = \"{settle}\"\ndeadline = \"{deadline}\"\ntries = 2\n")
+}
+
+/// A trial that ends soon if the release is good.
+fn soon() -> String {
+    owner("2s", "10m")
+}
+
+/// A trial that goes on for longer than any story.
+fn never() -> String {
+    owner("2h", "4h")
 }
 
 /// A node that trusts the desk, with the release of its own file.
 fn node(desk: &Desk) -> Node {
-    let node = Node::healthy_with(WORKLOAD, &owner());
+    let node = Node::healthy_with(WORKLOAD, &soon());
     node.trust(desk);
     node
+}
+
+/// From now on releases prove themselves like this.
+fn prove(node: &Node, owner: &str) {
+    node.configure("node.toml", owner);
+    // systemd may have yet to hear that a daemon that was started again is ready.
+    crate::machine::eventually("the node's file is in force", || {
+        node.sh("systemctl reload monopod.service").code == 0
+    });
 }
 
 /// Kills the daemon when it has said these words.
@@ -78,6 +97,7 @@ fn good_updates_stay_and_bad_ones_are_taken_back() {
     assert!(came.stderr.contains("was rejected"), "{came:#?}");
 
     // It is well, and then it is not.
+    prove(&node, &owner("4s", "45s"));
     node.take(&desk.bundle(
         "4",
         &workload("4").replace("retries = 2", "retries = 1"),
@@ -102,6 +122,7 @@ fn good_updates_stay_and_bad_ones_are_taken_back() {
     assert!(why.contains("within 45 s"), "{why}");
 
     // By hand, too.
+    prove(&node, &soon());
     node.ok("monopod release rollback");
     eventually_first(&node);
     assert_eq!(node.show("monopod.service", "MainPID"), daemon);
@@ -121,15 +142,20 @@ fn a_trial_outlasts_the_daemon_and_the_node_as_often_as_it_may() {
     let mut node = node(&desk);
 
     // The daemon dies once: the trial goes on, with the container that it has.
+    prove(&node, &never());
     let mark = node.mark();
     node.take(&desk.good("2"));
     kill_at(&node, &mark, "runs on trial");
+    node.await_line(&mark, "monopod.service", "Scheduled restart job");
+    node.await_page("2");
+    prove(&node, &soon());
     node.await_line(&mark, "monopod.service", "is committed");
     node.await_committed("2");
     assert_eq!(node.show("monopod.service", "NRestarts"), "1");
     assert_eq!(node.app_log(), ["started", "stopped", "started"]);
 
     // It dies as often as it may.
+    prove(&node, &never());
     let mark = node.mark();
     node.take(&desk.good("3"));
     kill_at(&node, &mark, "runs on trial");
@@ -145,6 +171,8 @@ fn a_trial_outlasts_the_daemon_and_the_node_as_often_as_it_may() {
     node.await_line(&mark, "monopod.service", "runs on trial");
     node.ok("systemctl reboot");
     node.await_boot();
+    node.await_page("4");
+    prove(&node, &soon());
     node.await_committed("4");
     assert_eq!(node.release("4")["rejected"], serde_json::Value::Null);
     assert!(node.is("2", "previous"));

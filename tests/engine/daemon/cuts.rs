@@ -122,7 +122,7 @@ fn at_any_step() {
     let mut dice = Dice(seed);
     let mut node = Node::new("cuts");
     // No more deaths than that come in one trial; a good release must be good in the end.
-    node.settings(&format!("{QUICK}tries = 4\ndeadline = \"50s\""));
+    node.settings(&format!("{QUICK}tries = 4"));
     let desk = Desk::new(&node);
     let archives = ["page-0", "page-1"].map(|page| desk.archive(&node, page));
     let bundle = |sequence: u64, good: bool| {
