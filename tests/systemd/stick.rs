@@ -76,3 +76,55 @@ fn a_node_without_a_workload_gets_it_by_stick_and_its_updates_too() {
     node.await_boot();
     node.await_committed("2");
 }
+
+#[test]
+fn a_stick_mends_what_is_damaged_in_the_store() {
+    let desk = Desk::new();
+    let node = Node::installed();
+    node.ok("mkdir -p /srv/state");
+    node.configure("node.toml", NODE);
+    node.trust(&desk);
+    let stick = Loop::new("MONOPOD", 16, &[("first.bundle", &desk.good("1"))]);
+    stick.plug_into(&node);
+    node.await_committed("1");
+
+    // A bit flips in a layer, and the engine has lost its copy.
+    node.ok("systemctl stop monopod.service");
+    node.ok("docker container prune --force && docker image prune --all --force");
+    flip_a_layer(&node);
+    let sums = format!(
+        "cd {BLOBS} && for blob in *; do echo \"$blob  $blob\"; done | sha256sum --check --quiet"
+    );
+    assert_ne!(node.sh(&sums).code, 0);
+    node.ok("systemctl start --no-block monopod.service");
+    let damaged = || node.sh("monopod status --json").stdout;
+    eventually("the damage is found", || {
+        let status: serde_json::Value = serde_json::from_str(&damaged()).unwrap_or_default();
+        let line = status["store_damaged"][0].as_str().unwrap_or_default();
+        line.contains("is damaged (blob sha256:") && line.contains("stick")
+    });
+
+    // The same stick once more, and nobody does anything else.
+    let mark = node.mark();
+    stick.plug_into(&node);
+    node.await_line(&mark, &stick.unit(), "first.bundle taken: release 1");
+    node.await_page("1");
+    node.ok(&sums);
+    let status: serde_json::Value = serde_json::from_str(&damaged()).expect("it prints JSON");
+    assert_eq!(status["store_damaged"], serde_json::Value::Null, "{status}");
+}
+
+/// Where the store's blobs are, in the machine.
+const BLOBS: &str = "/var/lib/monopod/store/blobs/sha256";
+
+/// Flips a bit in the middle of the store's largest blob, which is a layer, and leaves its size as it is.
+fn flip_a_layer(node: &Node) {
+    let blobs = std::fs::read_dir(node.path(BLOBS)).expect("there is a store");
+    let blobs = blobs.map(|entry| entry.expect("it can be read").path());
+    let largest = blobs.max_by_key(|path| path.metadata().map_or(0, |found| found.len()));
+    let path = largest.expect("there is one");
+    let mut bytes = std::fs::read(&path).expect("it can be read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(&path, bytes).expect("it can be written");
+}
