@@ -41,6 +41,13 @@ pub struct Desired {
     pub network_of: Option<Role>,
 }
 
+impl Desired {
+    /// Whether a container with this spec hash, made from the image of this ID, is what should run.
+    pub(crate) fn is_made(&self, hash: &str, image_id: &str) -> bool {
+        self.hash == hash && self.image_id.as_deref().is_none_or(|id| id == image_id)
+    }
+}
+
 /// A container as the engine reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -112,6 +119,8 @@ pub enum Call {
     Create {
         /// Whose.
         role: Role,
+        /// ID of the image that it is made from: what a name stands for may have changed since it was known.
+        image: String,
     },
     /// Start it.
     Start {
@@ -155,6 +164,8 @@ pub enum Outcome {
         id: String,
         /// Hash of the spec that it was made from, which may have been replaced in the meantime.
         hash: String,
+        /// ID of the image that it was made from.
+        image_id: String,
         /// The image's own HEALTHCHECK.
         image_health: Option<Health>,
     },

@@ -314,13 +314,7 @@ impl Machine {
     /// Its container was made from another spec or image than it should be.
     pub fn outdated(&self) -> bool {
         match (&self.want, self.found()) {
-            (Want::Run(desired), Some(found)) => {
-                found.hash != desired.hash
-                    || desired
-                        .image_id
-                        .as_ref()
-                        .is_some_and(|id| *id != found.image_id)
-            }
+            (Want::Run(desired), Some(found)) => !desired.is_made(&found.hash, &found.image_id),
             (Want::Gone, _) | (_, None) => false,
         }
     }

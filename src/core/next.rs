@@ -48,8 +48,9 @@ impl Machine {
                     return None;
                 }
                 match (&self.image, self.course) {
-                    (Image::Ready(_), _) if world.leader => Some(Call::Create {
+                    (Image::Ready(image), _) if world.leader => Some(Call::Create {
                         role: desired.role.clone(),
+                        image: image.clone(),
                     }),
                     (Image::Ready(_), _) => None,
                     (Image::Stored(_), Course::Rebuild) => world.room.then(|| Call::Rebuild {

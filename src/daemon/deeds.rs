@@ -356,7 +356,7 @@ async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
         Call::Rebuild { role } => image::rebuild(shared, op, &role)
             .await
             .map(|id| Outcome::Image { id }),
-        Call::Create { role } => {
+        Call::Create { role, image } => {
             let container = shared.container(&role)?;
             let mounts = files::write(&shared.paths, &container).map_err(Fault::Refused)?;
             let workload = shared.in_force().workload.name.clone();
@@ -367,13 +367,14 @@ async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
                 mounts,
                 journal: Path::new(JOURNAL).exists(),
             };
-            let (id, image_health) = engine
-                .create(&files::with_notify(&container), &identity)
+            let made = engine
+                .create(&files::with_notify(&container), &image, &identity)
                 .await?;
             Ok(Outcome::Created {
-                id,
+                id: made.id,
                 hash: identity.hash,
-                image_health,
+                image_id: made.image_id,
+                image_health: made.image_health,
             })
         }
         Call::Start { role, id } => {

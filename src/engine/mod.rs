@@ -39,6 +39,8 @@ pub mod label {
     pub const SPEC: &str = "org.monopod.spec";
     /// ID of the image that it was made from.
     pub const IMAGE: &str = "org.monopod.image";
+    /// The name of that image in the workload file.
+    pub const REFERENCE: &str = "org.monopod.image.name";
     /// The image's own HEALTHCHECK, as JSON of [`crate::spec::types::Health`].
     pub const HEALTH: &str = "org.monopod.healthcheck";
 }
@@ -103,6 +105,17 @@ pub struct EngineImage {
     pub size: u64,
 }
 
+/// A container that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Its ID.
+    pub id: String,
+    /// ID of the image that it was made from.
+    pub image_id: String,
+    /// That image's own HEALTHCHECK.
+    pub image_health: Option<Health>,
+}
+
 /// What ran inside a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
@@ -154,14 +167,16 @@ pub trait Engine {
         role: Option<&str>,
     ) -> impl Future<Output = Result<Vec<Seen>, Fault>>;
 
-    /// Makes the container with its network and volumes; its name is `WORKLOAD-ROLE`.
+    /// Makes the container from the image of this ID, whatever the image's name stands for, with its network and
+    /// volumes; its name is `WORKLOAD-ROLE`.
     ///
-    /// Returns its ID and the image's own HEALTHCHECK. [`Fault::Conflict`] if the name is taken.
+    /// [`Fault::Conflict`] if the name is taken.
     fn create(
         &self,
         container: &Container,
+        image_id: &str,
         identity: &Identity,
-    ) -> impl Future<Output = Result<(String, Option<Health>), Fault>>;
+    ) -> impl Future<Output = Result<Made, Fault>>;
 
     /// Starts a container and returns its process and address. One that runs already is success.
     ///

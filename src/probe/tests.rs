@@ -21,7 +21,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::*;
 use crate::core::api::{Running, Seen};
-use crate::engine::{EngineImage, EngineInfo, Identity, LogPiece, LogRange};
+use crate::engine::{EngineImage, EngineInfo, Identity, LogPiece, LogRange, Made};
 use crate::spec::types::{Container, HttpProbe, Target, Timing, Tls};
 
 /// Long enough that a busy machine does not reach it.
@@ -71,7 +71,7 @@ impl Engine for Scripted {
     async fn containers(&self, _: &str, _: Option<&str>) -> Result<Vec<Seen>, Fault> {
         Err(no())
     }
-    async fn create(&self, _: &Container, _: &Identity) -> Result<(String, Option<Health>), Fault> {
+    async fn create(&self, _: &Container, _: &str, _: &Identity) -> Result<Made, Fault> {
         Err(no())
     }
     async fn start(&self, _: &str) -> Result<Running, Fault> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use monopod::core::api::Fault;
-use monopod::engine::{Engine, HostFile};
+use monopod::engine::{Engine, HostFile, Made};
 use monopod::spec::types::{
     Container, Device, Gpus, Health, Logging, Mount, MountSource, Network, Port, Probe, Protocol,
     Role, Timing, Tmpfs, Ulimit,
@@ -27,12 +27,11 @@ async fn every_field_arrives() {
         target: "/etc/inline".to_owned(),
         read_only: true,
     }];
-    let (id, health) = place
-        .docker
-        .create(&spec, &identity)
-        .await
-        .expect("it can be made");
-    assert_eq!(health, None);
+    let made = place.create(&spec, &identity).await;
+    let Made {
+        id, image_health, ..
+    } = made.expect("it can be made");
+    assert_eq!(image_health, None);
     let raw = place.daemon.inspect("container", &id).expect("it is there");
     let image = place.daemon.inspect("image", IMAGE).expect("it was built");
     let network = format!("monopod-{}", place.workload);
@@ -164,7 +163,7 @@ fn config_of_everything(place: &Place, image: &Value) -> Vec<Row> {
         ("/Config/Entrypoint", json!(["/bin/busybox"])),
         ("/Config/Cmd", json!(["sleep", "100000"])),
         ("/Config/Env/0", json!("A=b = c")),
-        ("/Config/Image", json!(IMAGE)),
+        ("/Config/Image", image.clone()),
         ("/Config/User", json!("7:8")),
         ("/Config/WorkingDir", json!("/data")),
         ("/Config/Hostname", json!("box")),
@@ -180,6 +179,7 @@ fn config_of_everything(place: &Place, image: &Value) -> Vec<Row> {
                 "org.monopod.role": "app",
                 "org.monopod.spec": "hash-1",
                 "org.monopod.image": image,
+                "org.monopod.image.name": IMAGE,
             }),
         ),
     ]
@@ -266,8 +266,7 @@ async fn rarer_fields_arrive() {
         },
         ..container("app")
     };
-    let created = place.docker.create(&spec, &place.identity()).await;
-    let (id, _) = created.expect("it can be made");
+    let id = place.made(&spec).await;
     let raw = place.daemon.inspect("container", &id).expect("it is there");
     let table = [
         ("/HostConfig/NetworkMode", json!("none")),
@@ -297,16 +296,15 @@ async fn a_taken_name_is_a_conflict_and_nothing_is_touched() {
     let identity = place.identity();
     let name = format!("{}-app", place.workload);
     let stranger = place.daemon.docker(&["create", "--name", &name, IMAGE]);
-    let answer = place.docker.create(&container("app"), &identity).await;
+    let answer = place.create(&container("app"), &identity).await;
     assert!(matches!(answer, Err(Fault::Conflict(_))), "{answer:?}");
     let raw = place.daemon.inspect("container", &name);
     assert_eq!(raw.map(|raw| raw["Id"].clone()), Some(json!(stranger)));
     assert_eq!(place.docker.containers(&place.node, None).await, Ok(vec![]));
     place.daemon.docker(&["rm", &stranger]);
 
-    let created = place.docker.create(&container("app"), &identity).await;
-    let (id, _) = created.expect("the name is free now");
-    let again = place.docker.create(&container("app"), &identity).await;
+    let id = place.made(&container("app")).await;
+    let again = place.create(&container("app"), &identity).await;
     assert!(matches!(again, Err(Fault::Conflict(_))), "{again:?}");
     let seen = place.docker.containers(&place.node, None).await;
     let ids: Vec<_> = seen
@@ -330,7 +328,7 @@ async fn a_missing_bind_source_is_an_error() {
         }],
         ..container("app")
     };
-    let answer = place.docker.create(&spec, &place.identity()).await;
+    let answer = place.create(&spec, &place.identity()).await;
     let Err(Fault::Refused(why)) = answer else {
         panic!("{answer:?}");
     };
@@ -365,7 +363,7 @@ async fn refusals_leave_nothing_half_made() {
         },
     ];
     for spec in table {
-        let answer = place.docker.create(&spec, &place.identity()).await;
+        let answer = place.create(&spec, &place.identity()).await;
         assert!(matches!(answer, Err(Fault::Refused(_))), "{answer:?}");
         assert_eq!(place.docker.containers(&place.node, None).await, Ok(vec![]));
     }
@@ -373,7 +371,7 @@ async fn refusals_leave_nothing_half_made() {
         image: "monopod-test/no-such-image:1".to_owned(),
         ..container("app")
     };
-    let answer = place.docker.create(&spec, &place.identity()).await;
+    let answer = place.create(&spec, &place.identity()).await;
     assert!(matches!(answer, Err(Fault::ImageMissing(_))), "{answer:?}");
 }
 
@@ -397,7 +395,7 @@ async fn networks_and_volumes_of_others_are_refused() {
         ..container("app")
     };
     for (spec, name) in [(private, &network), (with_volume, &volume)] {
-        let answer = place.docker.create(&spec, &place.identity()).await;
+        let answer = place.create(&spec, &place.identity()).await;
         let Err(Fault::Refused(why)) = answer else {
             panic!("{answer:?}");
         };
@@ -438,11 +436,7 @@ async fn a_network_s_double_goes() {
     };
     double(&place, &network);
     double(&place, &network);
-    let made = place
-        .docker
-        .create(&private("app"), &place.identity())
-        .await;
-    let (first, _) = made.expect("one network is enough");
+    let first = place.made(&private("app")).await;
     assert_eq!(alike(), 1);
     // It comes between the creation and the start.
     double(&place, &network);
@@ -454,11 +448,7 @@ async fn a_network_s_double_goes() {
     assert_eq!(alike(), 1);
     // One that is in use stays, though it is the younger.
     double(&place, &network);
-    let made = place
-        .docker
-        .create(&private("helper"), &place.identity())
-        .await;
-    let (second, _) = made.expect("one network is enough");
+    let second = place.made(&private("helper")).await;
     place
         .docker
         .start(&second)
@@ -482,8 +472,7 @@ async fn two_nodes_on_one_engine() {
                 network: Network::Private,
                 ..container(role)
             };
-            let created = place.docker.create(&spec, &place.identity()).await;
-            ids.push(created.expect("it can be made").0);
+            ids.push(place.made(&spec).await);
         }
     }
     let seen = one.docker.containers(&one.node, None).await;
@@ -510,7 +499,7 @@ async fn two_nodes_on_one_engine() {
         network: Network::Private,
         ..container("third")
     };
-    let answer = other.docker.create(&spec, &thief).await;
+    let answer = other.create(&spec, &thief).await;
     let Err(Fault::Refused(why)) = answer else {
         panic!("{answer:?}");
     };
@@ -520,7 +509,6 @@ async fn two_nodes_on_one_engine() {
 #[tokio::test]
 async fn networks_and_addresses() {
     let place = Place::new("net");
-    let identity = place.identity();
     let mut addresses = Vec::new();
     for (role, network) in [
         ("app", Network::Private),
@@ -532,11 +520,7 @@ async fn networks_and_addresses() {
             network,
             ..container(role)
         };
-        let (id, _) = place
-            .docker
-            .create(&spec, &identity)
-            .await
-            .expect("it can be made");
+        let id = place.made(&spec).await;
         let running = place.docker.start(&id).await.expect("it starts");
         addresses.push(running.address.map(|address| address.to_string()));
     }
@@ -572,9 +556,10 @@ async fn an_images_healthcheck_is_taken_over() {
         image: tag.clone(),
         ..container("app")
     };
-    let created = place.docker.create(&spec, &place.identity()).await;
-    let (id, health) = created.expect("it can be made");
-    assert_eq!(health.as_ref(), Some(&expected));
+    let made = place.create(&spec, &place.identity()).await;
+    let made = made.expect("it can be made");
+    assert_eq!(made.image_health.as_ref(), Some(&expected));
+    let id = made.id;
     let raw = place.daemon.inspect("container", &id).expect("it is there");
     assert_eq!(at(&raw, "/Config/Healthcheck/Test"), json!(["NONE"]));
     // Another daemon, which never saw the create, knows it too.
@@ -587,6 +572,50 @@ async fn an_images_healthcheck_is_taken_over() {
         .remove_image(&tag, false)
         .await
         .expect("nobody uses it");
+}
+
+/// Somebody else's `docker tag` or `docker pull` may come between the look and the creation.
+#[tokio::test]
+async fn a_name_that_has_moved_on_changes_nothing() {
+    let place = Place::new("moved");
+    let tag = |name: &str| format!("monopod-test/{}-{name}:1", place.workload);
+    let (ours, theirs) = (tag("ours"), tag("theirs"));
+    let command = "CMD [\"sleep\", \"100000\"]";
+    place.daemon.build(&ours, command, &[]);
+    let lines = format!("LABEL stranger=yes\nENV STRANGER=yes\nHEALTHCHECK CMD true\n{command}");
+    place.daemon.build(&theirs, &lines, &[]);
+    let known = place.docker.image(&ours).await.expect("it answers");
+    let known = known.expect("it was built").id;
+    place.daemon.docker(&["tag", &theirs, &ours]);
+    let spec = Container {
+        image: ours.clone(),
+        ..container("app")
+    };
+    let made = place.docker.create(&spec, &known, &place.identity()).await;
+    let made = made.expect("it can be made");
+    assert_eq!((made.image_id, made.image_health), (known.clone(), None));
+    let raw = place.daemon.inspect("container", &made.id);
+    let raw = raw.expect("it is there");
+    assert_eq!(at(&raw, "/Image"), json!(known));
+    let labels = at(&raw, "/Config/Labels");
+    assert_eq!(labels["org.monopod.image"], json!(known));
+    assert_eq!(labels["org.monopod.image.name"], json!(ours));
+    assert_eq!(labels["stranger"], Value::Null);
+    let told = at(&raw, "/Config/Env").to_string();
+    assert!(!told.contains("STRANGER"), "{told}");
+    // Another daemon sees it as it is.
+    let seen = place.docker.containers(&place.node, Some("app")).await;
+    assert_eq!(seen.expect("it answers")[0].image_id, known);
+    // One that nobody has any more is not made from what has the name.
+    place
+        .docker
+        .remove(&made.id)
+        .await
+        .expect("it does not run");
+    place.daemon.docker(&["rmi", &known]);
+    let answer = place.docker.create(&spec, &known, &place.identity()).await;
+    assert!(matches!(answer, Err(Fault::ImageMissing(_))), "{answer:?}");
+    place.daemon.docker(&["rmi", &ours, &theirs]);
 }
 
 fn port(ip: Option<&str>, host: Option<u16>, inner: u16, protocol: Protocol) -> Port {

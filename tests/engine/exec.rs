@@ -8,11 +8,7 @@ use monopod::engine::{Engine, Executed};
 use crate::support::{PATIENCE, Place, container, eventually_async, processes_with, words};
 
 async fn running(place: &Place) -> String {
-    let created = place
-        .docker
-        .create(&container("app"), &place.identity())
-        .await;
-    let (id, _) = created.expect("it can be made");
+    let id = place.made(&container("app")).await;
     place.docker.start(&id).await.expect("it starts");
     id
 }

@@ -16,8 +16,7 @@ async fn the_whole_life() {
         stop_signal: Some("SIGKILL".to_owned()),
         ..container("app")
     };
-    let created = place.docker.create(&spec, &place.identity()).await;
-    let (id, _) = created.expect("it can be made");
+    let id = place.made(&spec).await;
     let state = async || {
         let seen = place.docker.containers(&place.node, None).await;
         let mut seen = seen.expect("it answers");
@@ -64,8 +63,7 @@ async fn an_end_is_seen_with_its_code() {
         command: Some(words(&["sh", "-c", "exit 42"])),
         ..container("app")
     };
-    let created = place.docker.create(&spec, &place.identity()).await;
-    let (id, _) = created.expect("it can be made");
+    let id = place.made(&spec).await;
     let started = place.docker.start(&id).await.expect("it starts");
     let ended = Running {
         pid: 0,
@@ -90,8 +88,7 @@ async fn what_cannot_start_is_refused() {
         command: Some(words(&["/no/such/program"])),
         ..container("app")
     };
-    let created = place.docker.create(&spec, &place.identity()).await;
-    let (id, _) = created.expect("it can be made");
+    let id = place.made(&spec).await;
     let answer = place.docker.start(&id).await;
     let Err(Fault::Refused(why)) = answer else {
         panic!("{answer:?}");

@@ -65,7 +65,7 @@ async fn hung_and_back() {
     let faults = [
         docker.version().await.err(),
         docker.containers("/hung", None).await.err(),
-        docker.create(&spec, &identity).await.err(),
+        docker.create(&spec, "x", &identity).await.err(),
         docker.start("x").await.err(),
         docker.stop("x", Duration::ZERO).await.err(),
         docker.remove("x").await.err(),

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
-use monopod::engine::{Docker, Identity};
+use monopod::core::api::Fault;
+use monopod::engine::{Docker, Engine, Identity, Made};
 use monopod::spec::types::{Container, Healthcheck, Logging, Network, Role};
 use serde_json::Value;
 
@@ -204,6 +205,19 @@ impl Place {
             mounts: Vec::new(),
             journal: false,
         }
+    }
+
+    /// Makes a container from the image that its image's name stands for.
+    pub async fn create(&self, container: &Container, identity: &Identity) -> Result<Made, Fault> {
+        let image = self.docker.image(&container.image).await?;
+        let id = image.map_or_else(|| container.image.clone(), |image| image.id);
+        self.docker.create(container, &id, identity).await
+    }
+
+    /// Makes a container under this place's own identity; returns its ID.
+    pub async fn made(&self, container: &Container) -> String {
+        let made = self.create(container, &self.identity()).await;
+        made.expect("it can be made").id
     }
 
     fn labelled(&self, kind: &[&str]) -> Vec<String> {

@@ -923,7 +923,9 @@ impl Node {
                 }
             }
             Event::Done(op, Err(Fault::NoAnswer(_))) => {
-                if let Some(Call::Create { role } | Call::Start { role, .. }) = self.calls.get(op) {
+                if let Some(Call::Create { role, .. } | Call::Start { role, .. }) =
+                    self.calls.get(op)
+                {
                     self.known_absent.remove(role);
                 }
             }
@@ -936,7 +938,7 @@ impl Node {
         match action {
             Action::Engine(op, call) => {
                 self.count_towards_the_minute()?;
-                if let Call::Create { role } = &call
+                if let Call::Create { role, .. } = &call
                     && self.known_absent.get(role) != Some(&true)
                 {
                     return Err(format!(
@@ -1472,7 +1474,7 @@ impl Node {
                 }
                 Ok(Outcome::Image { id })
             }
-            Call::Create { role } => {
+            Call::Create { role, image } => {
                 let name = format!("work-{role}");
                 if self
                     .containers
@@ -1496,8 +1498,7 @@ impl Node {
                     },
                 };
                 let id = self.fresh_id();
-                let image = self.image_of(role);
-                let damage = self.damage.get(&image).cloned().unwrap_or_default();
+                let damage = self.damage.get(image).cloned().unwrap_or_default();
                 self.known_absent.insert(role.clone(), false);
                 self.containers.push(Container {
                     id: id.clone(),
@@ -1508,13 +1509,14 @@ impl Node {
                     started: self.now,
                     state: SeenState::Created,
                     stranger: false,
-                    image: (image, damage),
+                    image: (image.clone(), damage),
                     joins,
                     last_pid: None,
                 });
                 Ok(Outcome::Created {
                     id,
                     hash: desired.hash,
+                    image_id: image.clone(),
                     image_health: None,
                 })
             }

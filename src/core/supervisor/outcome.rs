@@ -138,13 +138,11 @@ impl Supervisor {
             Outcome::Created {
                 id,
                 hash,
+                image_id,
                 image_health,
             } => {
                 let machine = &mut self.machines[index];
-                let image_id = match std::mem::replace(&mut machine.image, Image::Unchecked) {
-                    Image::Ready(id) => id,
-                    Image::Unchecked | Image::Stored(_) | Image::Missing { .. } => String::new(),
-                };
+                machine.image = Image::Unchecked;
                 let found = Found {
                     id,
                     hash,

@@ -51,22 +51,16 @@ impl Supervisor {
                     .cloned(),
             };
         }
-        let hash = machine
-            .desired()
-            .map(|desired| desired.hash.clone())
-            .unwrap_or_default();
+        let fits = |seen: &Seen| {
+            (machine.desired()).is_some_and(|desired| desired.is_made(&seen.hash, &seen.image_id))
+        };
         let role = machine.role.clone();
         let mut mine: Vec<&Seen> = seen
             .iter()
             .filter(|seen| seen.role == role && !self.is_leaving(&seen.id))
             .collect();
         // The one that runs, then the one that fits; two can only be there after a renamed workload.
-        mine.sort_by_key(|seen| {
-            (
-                !matches!(seen.state, SeenState::Running(_)),
-                seen.hash != hash,
-            )
-        });
+        mine.sort_by_key(|seen| (!matches!(seen.state, SeenState::Running(_)), !fits(seen)));
         let (first, others) = mine.split_first()?;
         let others: Vec<Seen> = others.iter().map(|seen| (*seen).clone()).collect();
         let first = (*first).clone();

@@ -204,7 +204,14 @@ fn image(name: &str) -> Call {
 }
 
 fn create(name: &str) -> Call {
-    Call::Create { role: role(name) }
+    create_from(name, "sha256:1")
+}
+
+fn create_from(name: &str, image: &str) -> Call {
+    Call::Create {
+        role: role(name),
+        image: image.to_owned(),
+    }
 }
 
 fn start(name: &str) -> Call {
@@ -224,6 +231,7 @@ fn created(name: &str) -> Result<Outcome, Fault> {
     Ok(Outcome::Created {
         id: format!("id-{name}"),
         hash: format!("{name}-1"),
+        image_id: "sha256:1".to_owned(),
         image_health: None,
     })
 }
@@ -464,6 +472,63 @@ fn a_plan_says_what_a_reload_does_and_does_nothing() {
 }
 
 #[test]
+fn a_container_of_another_image_than_its_release_pins_is_made_anew() {
+    let mut story = Story::new(vec![desired("app", &[])]);
+    // By its label it is the one.
+    let mut other = seen("app", "app-1", SeenState::Running(process(7)));
+    other.image_id = "sha256:2".to_owned();
+    story.answer(&Call::Survey, Ok(Outcome::Seen(vec![other])));
+    let stop = Call::Stop {
+        id: "id-app".to_owned(),
+        grace: Duration::from_secs(10),
+    };
+    story.answer(&image("app"), has_image());
+    story.answer(&stop, Ok(Outcome::Ended));
+    let mut exited = seen("app", "app-1", SeenState::Exited { code: 0 });
+    exited.image_id = "sha256:2".to_owned();
+    story.answer(&look("app"), Ok(Outcome::Seen(vec![exited])));
+    let id = "id-app".to_owned();
+    story.answer(&Call::Remove { id }, Ok(Outcome::Ended));
+    // Nor is what a creation says it was made from taken for granted.
+    let made = Outcome::Created {
+        id: "id-app".to_owned(),
+        hash: "app-1".to_owned(),
+        image_id: "sha256:3".to_owned(),
+        image_health: None,
+    };
+    story.answer(&create("app"), Ok(made));
+    story.answer(&image("app"), has_image());
+    let id = "id-app".to_owned();
+    story.answer(&Call::Remove { id }, Ok(Outcome::Ended));
+    story.answer(&create("app"), created("app"));
+    story.answer(&start("app"), Ok(Outcome::Started(process(8))));
+}
+
+#[test]
+fn of_two_containers_of_a_role_the_one_of_the_right_image_stays() {
+    let mut story = Story::new(vec![desired("app", &[])]);
+    let mut other = seen("app", "app-1", SeenState::Exited { code: 0 });
+    other.id = "id-other".to_owned();
+    other.image_id = "sha256:2".to_owned();
+    let right = seen("app", "app-1", SeenState::Exited { code: 0 });
+    story.answer(&Call::Survey, Ok(Outcome::Seen(vec![other, right])));
+    let id = "id-other".to_owned();
+    story.answer(&Call::Remove { id }, Ok(Outcome::Ended));
+    story.answer(&start("app"), Ok(Outcome::Started(process(8))));
+}
+
+#[test]
+fn what_the_engine_has_under_an_id_is_what_a_container_is_made_from() {
+    let mut app = desired("app", &[]);
+    app.image_id = None;
+    let mut story = Story::new(vec![app]);
+    story.answer(&Call::Survey, Ok(Outcome::Seen(Vec::new())));
+    let id = "sha256:7".to_owned();
+    story.answer(&image("app"), Ok(Outcome::Image { id }));
+    story.answer(&create_from("app", "sha256:7"), created("app"));
+}
+
+#[test]
 fn ending_stops_dependents_first_and_leaving_stops_nobody() {
     let running =
         |name: &str, pid| seen(name, &format!("{name}-1"), SeenState::Running(process(pid)));
@@ -551,6 +616,7 @@ fn a_changed_helper_leaves_the_main_container_alone() {
     let made = Outcome::Created {
         id: id(),
         hash: "broker-2".to_owned(),
+        image_id: "sha256:1".to_owned(),
         image_health: None,
     };
     story.answer(&create("broker"), Ok(made));

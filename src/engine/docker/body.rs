@@ -18,7 +18,7 @@ use crate::spec::types::{
 
 /// What the body needs to know beside the spec.
 pub(super) struct Context<'a> {
-    /// ID of the image behind the reference.
+    /// ID of the image.
     pub image_id: &'a str,
     /// The image's own HEALTHCHECK.
     pub health: Option<&'a Health>,
@@ -55,7 +55,8 @@ pub(super) fn body(
 ) -> Result<ContainerCreateBody, Fault> {
     let env = container.environment.iter();
     Ok(ContainerCreateBody {
-        image: Some(container.image.clone()),
+        // Not its name, which anybody may have given to another one by now.
+        image: Some(context.image_id.to_owned()),
         entrypoint: container.entrypoint.clone(),
         cmd: container.command.clone(),
         env: some(env.map(|(name, value)| format!("{name}={value}")).collect()),
@@ -154,6 +155,7 @@ fn labels(
         (label::ROLE, container.name.as_str()),
         (label::SPEC, &identity.hash),
         (label::IMAGE, context.image_id),
+        (label::REFERENCE, &container.image),
     ];
     labels.extend(ours.map(|(key, value)| (key.to_owned(), value.to_owned())));
     if let Some(health) = context.health {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 
-use super::super::{Identity, label, volume_name};
+use super::super::{Identity, Made, label, volume_name};
 use super::answers::{Image, Volume};
 use super::body::{self, Context};
 use super::client::{Client, escaped};
@@ -18,13 +18,14 @@ use crate::spec::types::{Container, Health, MountSource, Network};
 pub(super) async fn create(
     client: &Client,
     container: &Container,
+    image_id: &str,
     identity: &Identity,
-) -> Result<(String, Option<Health>), Fault> {
-    let image = match images::inspect(client, &container.image).await {
+) -> Result<Made, Fault> {
+    let image = match images::inspect(client, image_id).await {
         Ok(image) => image,
         Err(error) if status(&error) == Some(404) => {
             return Err(Fault::ImageMissing(format!(
-                "the engine does not have the image {}",
+                "the engine does not have the image {} any more ({image_id})",
                 container.image
             )));
         }
@@ -65,7 +66,11 @@ pub(super) async fn create(
     let options = CreateContainerOptionsBuilder::new().name(&name).build();
     let made = client.bollard.create_container(Some(options), body).await;
     match made {
-        Ok(created) => Ok((created.id, health)),
+        Ok(created) => Ok(Made {
+            id: created.id,
+            image_id,
+            image_health: health,
+        }),
         Err(error) => Err(match (status(&error), fault(error)) {
             (Some(409), Fault::Refused(message)) => Fault::Conflict(message),
             // Between the look and the create, somebody has removed it.

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _, stream};
 use tokio::time::timeout;
 
-use super::{Engine, EngineImage, EngineInfo, Executed, Identity, LogPiece, LogRange};
+use super::{Engine, EngineImage, EngineInfo, Executed, Identity, LogPiece, LogRange, Made};
 use crate::core::api::{Fault, Running, Seen};
-use crate::spec::types::{Container, Health};
+use crate::spec::types::Container;
 
 mod answers;
 mod body;
@@ -202,11 +202,12 @@ impl Engine for Docker {
     async fn create(
         &self,
         container: &Container,
+        image_id: &str,
         identity: &Identity,
-    ) -> Result<(String, Option<Health>), Fault> {
+    ) -> Result<Made, Fault> {
         self.call(self.shared.deadlines.long, async |client| {
             let _one_at_a_time = self.shared.making.lock().await;
-            create::create(&client, container, identity).await
+            create::create(&client, container, image_id, identity).await
         })
         .await
     }

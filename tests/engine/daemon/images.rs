@@ -1,11 +1,13 @@
 //! Images that come late, from the preload folder, or not at all; and their going.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::node::{Node, example_archive};
+use crate::support::IMAGE;
 
 /// The one web server of an example image.
 fn describe(node: &Node, image: &str) {
@@ -47,6 +49,70 @@ fn an_image_that_comes_late() {
     assert_eq!(status["ladder"], "foot");
     // It is not the container's failure that its image was late.
     assert_eq!(status["containers"]["app"]["restarts"], 0);
+}
+
+#[test]
+fn what_has_taken_an_images_name_does_not_run() {
+    let mut node = Node::new("moved");
+    node.settings(
+        "[escalation]\nrestarts = 1000\nbackoff_base = \"100ms\"\nbackoff_max = \"300ms\"",
+    );
+    let (image, file) = example_archive(&node, "moved");
+    node.must(&["import", &path(&file)]);
+    // Both want the image at once, and one gets no container while the other one's port is taken.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = taken.local_addr().expect("it is bound").port();
+    node.describe(&format!(
+        r#"[containers.app]
+        image = "{image}"
+        stop_signal = "SIGKILL"
+        network_mode = "container:broker"
+        [containers.broker]
+        image = "{IMAGE}"
+        command = ["sleep", "100000"]
+        stop_signal = "SIGKILL"
+        ports = ["127.0.0.1:{port}:80"]"#
+    ));
+    node.start();
+    crate::support::eventually("the port is in the way", || {
+        node.log().matches("will not start its container").count() > 2
+    });
+    assert_eq!(node.containers(Some("app")).len(), 0);
+    node.docker(&["tag", IMAGE, &image]);
+    drop(taken);
+    let status = node.until("both run", |status| status["verdict"] == "healthy");
+    let app = &node.containers(Some("app"))[0];
+    let made = node.engine.inspect("container", app).expect("it runs");
+    assert_eq!(made["Image"], status["containers"]["app"]["image_id"]);
+    let theirs = node.engine.inspect("image", IMAGE).expect("it was built");
+    assert_ne!(made["Image"], theirs["Id"]);
+
+    // Nor does what somebody made in its place, with all of its labels.
+    node.crash();
+    let labels = made["Config"]["Labels"].as_object().expect("it has labels");
+    let labels = labels.iter().map(|(name, value)| {
+        let value = value.as_str().unwrap_or_default();
+        format!("--label={name}={value}")
+    });
+    let labels: Vec<String> = labels.collect();
+    let name = made["Name"]
+        .as_str()
+        .unwrap_or_default()
+        .trim_start_matches('/');
+    let network = made["HostConfig"]["NetworkMode"].as_str();
+    let network = format!("--network={}", network.unwrap_or_default());
+    node.docker(&["rm", "--force", app]);
+    let mut words = vec!["run", "--detach", "--name", name, &network];
+    words.extend(labels.iter().map(String::as_str));
+    words.extend([IMAGE, "sleep", "100000"]);
+    let forged = node.docker(&words);
+    node.start();
+    node.until("it is another container", |status| {
+        status["verdict"] == "healthy" && status["containers"]["app"]["id"] != forged.as_str()
+    });
+    let app = &node.containers(Some("app"))[0];
+    let again = node.engine.inspect("container", app).expect("it runs");
+    assert_eq!(again["Image"], made["Image"]);
 }
 
 #[test]

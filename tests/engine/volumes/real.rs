@@ -19,8 +19,7 @@ async fn does(place: &Place, script: &str) {
         target: "/data".to_owned(),
         read_only: false,
     }];
-    let made = place.docker.create(&app, &place.identity()).await;
-    let (id, _) = made.expect("it can be made");
+    let id = place.made(&app).await;
     place.docker.start(&id).await.expect("it starts");
     place.daemon.docker(&["wait", &id]);
     let output = place.daemon.inspect("container", &id).expect("it is there");
