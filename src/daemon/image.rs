@@ -12,7 +12,7 @@ use super::deeds::{Shared, helper};
 use crate::core::api::{Event, Fault, OpId};
 use crate::engine::Engine;
 use crate::feed::{self as feeding, Line};
-use crate::image::{Store, StoredImage};
+use crate::image::{Store, StoreError, StoredImage};
 use crate::paths::Paths;
 use crate::spec::types::Role;
 
@@ -56,6 +56,51 @@ pub(super) async fn give(
         feed(shared, reference, &id, moved).await?;
     }
     Ok(id)
+}
+
+/// Refuses an image that the store should have and has not whole, whatever the engine has: that may be damaged
+/// any day, and is then rebuilt from the store. An image that only the engine ever had is none of these.
+///
+/// All of it is read, unless the release in force has it, too. With `bundled` it must have come to the store.
+pub(super) async fn is_kept(
+    shared: &Shared,
+    reference: &str,
+    pinned: Option<&str>,
+    bundled: bool,
+    moved: impl Fn(),
+) -> Result<(), Fault> {
+    let lacking = |line: &str| {
+        shared.tell(Event::StoreDamaged(damage(&shared.paths)));
+        Fault::ImageMissing(feeding::mended_by_hand(line, &shared.paths.preload()))
+    };
+    let unread = |error: StoreError| Fault::Refused(error.to_string());
+    let Some(stored) = found(shared, pinned.unwrap_or(reference))? else {
+        if bundled {
+            return Err(lacking(&format!("the store has no image {reference}")));
+        }
+        if !shared.paths.store().exists() {
+            return Ok(());
+        }
+        let store = Store::open(&shared.paths.store()).map_err(unread)?;
+        let line = store.unreadable(reference).map_err(unread)?;
+        return line.map_or(Ok(()), |line| Err(lacking(&line)));
+    };
+    if stored.dropped {
+        // As node.toml says: the engine's copy is all that there is.
+        return Ok(());
+    }
+    let store = Store::open(&shared.paths.store()).map_err(unread)?;
+    if let Some(line) = store.lack(&stored) {
+        return Err(lacking(&line));
+    }
+    let id = stored.id();
+    let images = &shared.in_force().release.images;
+    if images.values().flatten().any(|known| *known == id) {
+        return Ok(());
+    }
+    let words = ["feed", "--verify", reference, "--id", &id];
+    by_helper(shared, &words, moved).await?;
+    Ok(())
 }
 
 /// Has the store's image of this ID fed to the engine, under this name. Returns how many layers the engine had already.

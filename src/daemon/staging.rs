@@ -39,6 +39,12 @@ pub(super) async fn stage(
         let reference = &container.image;
         let pinned = kept.image(container).map(str::to_owned);
         let moved = || shared.tell(Event::StageMoved(id.clone()));
+        // The way back is not barred by what only another repair would need.
+        if !committed {
+            let bundled = matches!(kept.release.origin, Origin::Bundle { .. });
+            let whole = image::is_kept(shared, reference, pinned.as_deref(), bundled, moved).await;
+            whole.map_err(later)?;
+        }
         let image = image::give(shared, reference, pinned.as_deref(), moved).await;
         let image = image.map_err(later)?;
         known.insert(reference.clone(), image);

@@ -202,6 +202,25 @@ impl Store {
         })
     }
 
+    /// In one line, what the store has not of an image although it should: damage, or a layer's blob that is gone.
+    pub fn lack(&self, image: &StoredImage) -> Option<String> {
+        let gone = || {
+            let gone = !image.dropped && !image.layers_present;
+            gone.then(|| format!("image {} in the store has lost layers", image.name()))
+        };
+        self.damage(image).or_else(gone)
+    }
+
+    /// In one line, what keeps an image of this name from being read, if the store has one.
+    pub fn unreadable(&self, reference: &str) -> Result<Option<String>, StoreError> {
+        let name = reference::normalise(reference).ok();
+        let (_, damaged) = self.survey()?;
+        Ok(name.and_then(|name| {
+            let start = format!("image {name} in the store is damaged");
+            damaged.into_iter().find(|line| line.starts_with(&start))
+        }))
+    }
+
     /// Moves a blob whose content is not what its name says out of the way, so that the next import brings
     /// it again. Does nothing while another process writes to the store: the next reader finds it again.
     pub(super) fn quarantine(&self, digest: &Digest) {

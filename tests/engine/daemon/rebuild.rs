@@ -49,7 +49,7 @@ fn damage_engine(image: &str) {
 }
 
 /// Flips a bit in the middle of every layer of the store, and leaves the sizes as they are.
-fn damage_store(node: &Node) {
+pub fn damage_store(node: &Node) {
     let store = node.root.join("var/lib/monopod/store/blobs/sha256");
     for entry in fs::read_dir(store).expect("there is a store").flatten() {
         let mut bytes = fs::read(entry.path()).expect("it can be read");

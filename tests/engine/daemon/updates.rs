@@ -6,6 +6,7 @@ use super::desk::{
     Desk, QUICK, book, committed, image_id, listed, mark, rejected, running, take, taken_back,
     text, trials, waits,
 };
+use super::rebuild::damage_store;
 use crate::node::{ASK, Node, SERVE, example_archive};
 use crate::support::eventually;
 
@@ -244,6 +245,40 @@ fn somebody_s_word() {
         !listed(&node).contains(&third)
     });
     assert!(listed(&node).contains(&second));
+}
+
+#[test]
+fn what_could_not_be_mended_is_not_tried() {
+    let (mut node, desk, _, first) = running("unkept", "");
+    node.must(&["release", "hold"]);
+    let (archive, id) = desk.archive(&node, "two");
+    let bundle = desk.bundle(&node, 2, &desk.good("two"), &archive);
+    let second = take(&node, &bundle);
+    waits(&node, &second, "on hold");
+    node.crash();
+    // The engine has it all; but what the store has of it has become another content.
+    assert!(node.engine.inspect("image", &id).is_some());
+    damage_store(&node);
+    node.start();
+    node.healthy();
+    node.must(&["release", "unhold"]);
+    let status = node.until("it says what is damaged", |status| {
+        status["update"]["line"]
+            .as_str()
+            .is_some_and(|line| line.contains("is damaged (blob") && line.contains("import it"))
+    });
+    assert_eq!(status["release"], first.as_str());
+    assert_eq!(status["update"]["stage"], "staging");
+    assert_eq!(mark(&node), "one");
+    node.must(&["import", &bundle]);
+    let status = committed(&node, &second);
+    assert_eq!(book(&status)["previous"], first.as_str());
+    assert_eq!(image_id(&status), id);
+    // Back by hand it goes as long as the engine has what it takes.
+    damage_store(&node);
+    node.must(&["release", "rollback"]);
+    taken_back(&node, &second, &first);
+    assert_eq!(mark(&node), "one");
 }
 
 #[test]
