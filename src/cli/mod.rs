@@ -27,6 +27,7 @@ mod rescue;
 mod since;
 mod slice;
 mod status;
+mod sync;
 mod table;
 mod tidy;
 mod unpack;
@@ -96,6 +97,9 @@ pub enum Verb {
     /// Remove the releases that nobody needs any more; the daemon's helper
     #[command(hide = true)]
     Tidy(tidy::Tidy),
+    /// Put on disk what the engine has written; the daemon's helper
+    #[command(hide = true)]
+    Sync(sync::Sync),
     /// Copy volumes before an update and put them back if the daemon asks; runs as root
     #[command(hide = true)]
     Volumes(volumes::Volumes),
@@ -128,6 +132,7 @@ pub fn run(args: Args) -> Exit {
         Verb::Feed(feed) => feed::run(&paths, &feed),
         Verb::Unpack(unpack) => unpack::run(&paths, &unpack),
         Verb::Tidy(tidy) => tidy::run(&paths, &tidy),
+        Verb::Sync(sync) => sync::run(&paths, &sync),
         Verb::Rescue => rescue::run(&paths),
         Verb::Volumes(volumes) => volumes::run(&paths, &volumes),
         Verb::ImportMedium(medium) => medium::run(&paths, &medium),

@@ -26,6 +26,7 @@ mod rescue;
 mod staging;
 mod start;
 mod status;
+mod sync;
 mod updates;
 pub mod volumes;
 

@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::deeds::Shared;
 use super::in_force::{InForce, LoadError};
-use super::{civil, clock, hook, image};
+use super::{civil, clock, hook, image, sync};
 use crate::bundle::Trust;
 use crate::core::api::{Event, Fault, Gates, NotNow, Staged};
 use crate::core::update::ReleaseId;
@@ -50,7 +50,8 @@ pub(super) async fn stage(
         known.insert(reference.clone(), image);
     }
     // What the engine has written must outlast a power cut before anything depends on it.
-    let _ = spawn_blocking(nix::unistd::sync).await;
+    shared.tell(Event::StageMoved(id.clone()));
+    sync::to_disk(shared).await?;
     if kept.release.images.values().any(Option::is_none) {
         // From now on a newer image under the same name is another release.
         let releases = Releases::new(&shared.paths);
@@ -129,7 +130,7 @@ fn load(shared: &Shared, id: &ReleaseId) -> Result<InForce, NotNow> {
 }
 
 /// The engine's answer about a release that nobody waits for: there is always another time.
-fn later(fault: Fault) -> NotNow {
+pub(super) fn later(fault: Fault) -> NotNow {
     match fault {
         Fault::NoAnswer(text) => NotNow::Later(format!("the engine does not answer: {text}")),
         Fault::NotFound(text)
