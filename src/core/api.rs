@@ -104,7 +104,7 @@ pub enum Call {
         role: Role,
     },
     /// Make sure that the store has the whole image, each byte of it read and right, and that no container
-    /// of anybody else's is made from it. Changes nothing.
+    /// of anybody else's is made from it; see what else of the engine has layers of it. Changes nothing.
     Verify {
         /// Whose.
         role: Role,
@@ -114,6 +114,9 @@ pub enum Call {
     Rebuild {
         /// Whose.
         role: Role,
+        /// IDs of images that are removed with it and fed again after it, so that what they share is fed anew,
+        /// too. No container of this node's is made from them.
+        along: Vec<String>,
     },
     /// Make the container, with its network, volumes and files. Never replaces one.
     Create {
@@ -143,6 +146,17 @@ pub enum Call {
     },
 }
 
+/// Another image of the engine with layers of one that is to be rebuilt: as long as it is there, they stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sharer {
+    /// Image ID.
+    pub id: String,
+    /// The store has it, whole, each byte read and right.
+    pub stored: bool,
+    /// A container of somebody else's is made from it.
+    pub foreign: bool,
+}
+
 /// What a successful [`Call`] brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -152,6 +166,8 @@ pub enum Outcome {
     Whole {
         /// Image ID.
         id: String,
+        /// The other images of the engine that have layers of it.
+        sharers: Vec<Sharer>,
     },
     /// Of Image and Rebuild: the engine has it, under this ID.
     Image {

@@ -151,13 +151,40 @@ impl Course {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Image {
     Unchecked,
-    /// The store has it whole, under this ID; what the engine has counts for nothing.
-    Stored(String),
+    /// The store has it whole; what the engine has counts for nothing.
+    Stored(Stored),
     Ready(String),
     /// Nobody has it. It is asked for again at this time, because nothing tells for certain that it has come.
     Missing {
         again: Time,
     },
+}
+
+/// An image that the store has whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// Its ID.
+    pub id: String,
+    /// IDs of the images that share layers with it and may go and come with it.
+    pub along: Vec<String>,
+    /// One of them stays for the sake of another container that is made from it.
+    pub spares: bool,
+}
+
+impl Stored {
+    /// Itself, and nothing besides.
+    pub fn alone(id: String) -> Self {
+        Self {
+            id,
+            along: Vec::new(),
+            spares: false,
+        }
+    }
+
+    /// Its ID, and those of the images that go with it.
+    pub fn ids(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.id).chain(&self.along)
+    }
 }
 
 /// Which call is under way.

@@ -65,16 +65,18 @@ pub(crate) enum Answered {
     Spent,
 }
 
-/// The answer to a container's `strikes`-th failure since it was stable.
-pub(crate) fn answer(strikes: u32, policy: &Escalation) -> Answered {
+/// The answer to a container's `strikes`-th failure since it was stable. One that `spared` another container with
+/// its image's rebuild has one more of those.
+pub(crate) fn answer(strikes: u32, spared: bool, policy: &Escalation) -> Answered {
     let recreation = strikes.saturating_sub(policy.restarts);
     let rebuild = recreation.saturating_sub(policy.recreates);
+    let rebuilds = policy.rebuilds.saturating_add(spared.into());
     if recreation == 0 {
         Answered::Restart(strikes, policy.restarts)
     } else if rebuild == 0 {
         Answered::Recreate(recreation, policy.recreates)
-    } else if rebuild <= policy.rebuilds {
-        Answered::Rebuild(rebuild, policy.rebuilds)
+    } else if rebuild <= rebuilds {
+        Answered::Rebuild(rebuild, rebuilds)
     } else {
         Answered::Spent
     }
@@ -115,7 +117,9 @@ mod tests {
             rebuilds: 2,
             ..Escalation::default()
         };
-        let rungs: Vec<Answered> = (1..=7).map(|strikes| answer(strikes, &policy)).collect();
+        let rungs: Vec<Answered> = (1..=7)
+            .map(|strikes| answer(strikes, false, &policy))
+            .collect();
         assert_eq!(
             rungs,
             [
@@ -128,6 +132,8 @@ mod tests {
                 Spent
             ]
         );
+        assert_eq!(answer(6, true, &policy), Rebuild(3, 3));
+        assert_eq!(answer(7, true, &policy), Spent);
     }
 
     #[test]
@@ -138,11 +144,11 @@ mod tests {
             rebuilds: 0,
             ..Escalation::default()
         };
-        assert_eq!(answer(1, &policy), Answered::Spent);
+        assert_eq!(answer(1, false, &policy), Answered::Spent);
         let policy = Escalation {
             recreates: 0,
             ..Escalation::default()
         };
-        assert_eq!(answer(policy.restarts + 1, &policy), Rebuild(1, 1));
+        assert_eq!(answer(policy.restarts + 1, false, &policy), Rebuild(1, 1));
     }
 }

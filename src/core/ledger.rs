@@ -167,6 +167,10 @@ pub struct Record {
     /// Failures since it was last stable that were the engine's and not its own.
     #[serde(default)]
     pub excused: u32,
+    /// The rebuild of its image has left layers as they were, because another container's image has them, too: it
+    /// has one more, for which that one stops.
+    #[serde(default)]
+    pub spared: bool,
     /// No attempt before this time.
     pub hold: Time,
     /// The container whose network it shares: that one's ID, and its process when this one was started (0 before).
@@ -179,6 +183,7 @@ impl Record {
         self.strikes = 0;
         self.quick = 0;
         self.excused = 0;
+        self.spared = false;
     }
 }
 

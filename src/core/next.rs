@@ -53,8 +53,9 @@ impl Machine {
                         image: image.clone(),
                     }),
                     (Image::Ready(_), _) => None,
-                    (Image::Stored(_), Course::Rebuild) => world.room.then(|| Call::Rebuild {
+                    (Image::Stored(stored), Course::Rebuild) => world.room.then(|| Call::Rebuild {
                         role: desired.role.clone(),
+                        along: stored.along.clone(),
                     }),
                     (Image::Unchecked | Image::Stored(_) | Image::Missing { .. }, _) => {
                         self.ask_for_image(world)

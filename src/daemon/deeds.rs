@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tracing::warn;
 
 use super::in_force::InForce;
-use super::{files, image, ledger, rescue};
+use super::{files, image, ledger, rebuild, rescue};
 use crate::core::api::{Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState};
 use crate::core::ledger::{Durable, Entry};
 use crate::core::update::ReleaseId;
@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) ready: RefCell<Vec<Rc<InForce>>>,
     /// The release before which volumes were copied, until the copies are removed.
     pub(super) copied: RefCell<Option<ReleaseId>>,
+    /// By ID, the names of images that were taken from the engine and have not come again yet.
+    pub(super) taken: RefCell<BTreeMap<String, Vec<String>>>,
     /// When updates may be.
     pub(super) policy: RefCell<UpdatePolicy>,
     events: UnboundedSender<Event>,
@@ -143,6 +145,7 @@ impl Deeds {
                     .as_ref()
                     .map(|trial| trial.release.clone()),
             ),
+            taken: RefCell::default(),
             policy: RefCell::new(policy),
             events,
             early: RefCell::default(),
@@ -350,10 +353,10 @@ async fn make(shared: &Shared, op: OpId, call: Call) -> Result<Outcome, Fault> {
         Call::Image { role } => image::image(shared, op, &role)
             .await
             .map(|id| Outcome::Image { id }),
-        Call::Verify { role } => image::verify(shared, op, &role)
+        Call::Verify { role } => rebuild::verify(shared, op, &role)
             .await
-            .map(|id| Outcome::Whole { id }),
-        Call::Rebuild { role } => image::rebuild(shared, op, &role)
+            .map(|(id, sharers)| Outcome::Whole { id, sharers }),
+        Call::Rebuild { role, along } => rebuild::rebuild(shared, op, &role, &along)
             .await
             .map(|id| Outcome::Image { id }),
         Call::Create { role, image } => {

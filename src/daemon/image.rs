@@ -1,7 +1,6 @@
-//! Images for containers: from the store into the engine, also in place of what the engine has.
+//! Images for containers: from the store into the engine.
 //!
-//! Nothing here reads a layer; that is a helper process's. It must never take an image from the engine unless it
-//! was told to rebuild it.
+//! Nothing here reads a layer; that is a helper process's. It must never take an image from the engine.
 
 use std::process::Stdio;
 
@@ -104,7 +103,7 @@ pub(super) async fn is_kept(
 }
 
 /// Has the store's image of this ID fed to the engine, under this name. Returns how many layers the engine had already.
-async fn feed(
+pub(super) async fn feed(
     shared: &Shared,
     reference: &str,
     id: &str,
@@ -113,52 +112,8 @@ async fn feed(
     by_helper(shared, &["feed", reference, "--id", id], moved).await
 }
 
-/// Makes sure that the store has a container's whole image, and returns its ID.
-pub(super) async fn verify(shared: &Shared, op: OpId, role: &Role) -> Result<String, Fault> {
-    let (reference, pinned) = named(shared, role)?;
-    // Asked first: whatever else is wrong, the engine has then answered.
-    shared.engine.image(&reference).await?;
-    let id = stored(shared, pinned.as_deref().unwrap_or(&reference))?.id();
-    let others = shared.engine.others_from(&shared.node(), &id).await?;
-    if !others.is_empty() {
-        return Err(Fault::Refused(format!(
-            "{} made from it, and not monopod's",
-            match others.as_slice() {
-                [one] => format!("the container {one} is"),
-                several => format!("the containers {} are", several.join(", ")),
-            }
-        )));
-    }
-    let words = ["feed", "--verify", &reference, "--id", &id];
-    by_helper(shared, &words, || shared.tell(Event::Progress(op))).await?;
-    Ok(id)
-}
-
-/// Removes a container's image from the engine, has it fed again from the store, and returns its ID.
-pub(super) async fn rebuild(shared: &Shared, op: OpId, role: &Role) -> Result<String, Fault> {
-    let (reference, pinned) = named(shared, role)?;
-    let id = stored(shared, pinned.as_deref().unwrap_or(&reference))?.id();
-    let engine = &shared.engine;
-    let names = engine.image(&id).await?.map(|image| image.tags);
-    // By its ID, with every name: as long as one is left, the layers stay.
-    engine.remove_image(&id, true).await?;
-    let moved = || shared.tell(Event::Progress(op));
-    let skipped = feed(shared, &reference, &id, moved).await?;
-    if skipped > 0 {
-        warn!(
-            "{reference}: its {skipped} lowest layers are other images' in the engine, too, and were left as they are"
-        );
-    }
-    for name in names.into_iter().flatten() {
-        if let Err(fault) = engine.tag(&id, &name).await {
-            warn!("{name} does not name the image {reference} in the engine any more: {fault:?}");
-        }
-    }
-    Ok(id)
-}
-
 /// The name of a container's image, and its ID if the release in force says it.
-fn named(shared: &Shared, role: &Role) -> Result<(String, Option<String>), Fault> {
+pub(super) fn named(shared: &Shared, role: &Role) -> Result<(String, Option<String>), Fault> {
     let container = shared.container(role)?;
     let pinned = shared.in_force().image(&container).map(str::to_owned);
     Ok((container.image, pinned))
@@ -182,7 +137,7 @@ pub fn damage(paths: &Paths) -> Vec<String> {
 }
 
 /// The image that the store has under a name.
-fn found(shared: &Shared, reference: &str) -> Result<Option<StoredImage>, Fault> {
+pub(super) fn found(shared: &Shared, reference: &str) -> Result<Option<StoredImage>, Fault> {
     let store = shared.paths.store();
     if !store.exists() {
         return Ok(None);
@@ -193,14 +148,18 @@ fn found(shared: &Shared, reference: &str) -> Result<Option<StoredImage>, Fault>
 }
 
 /// The same, if there must be one.
-fn stored(shared: &Shared, reference: &str) -> Result<StoredImage, Fault> {
+pub(super) fn stored(shared: &Shared, reference: &str) -> Result<StoredImage, Fault> {
     found(shared, reference)?
         .ok_or_else(|| Fault::ImageMissing(format!("the store has no image {reference}")))
 }
 
 /// Reading layers and packing the stream leaves memory behind: a process of its own takes it along.
 /// Returns how many layers the engine had already.
-async fn by_helper(shared: &Shared, words: &[&str], moved: impl Fn()) -> Result<usize, Fault> {
+pub(super) async fn by_helper(
+    shared: &Shared,
+    words: &[&str],
+    moved: impl Fn(),
+) -> Result<usize, Fault> {
     let said = listen_to_helper(shared, words, moved).await;
     if let Err(Fault::ImageMissing(_)) = said {
         // It may have found damage that nobody knew of.

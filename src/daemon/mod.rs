@@ -21,6 +21,7 @@ pub mod ledger;
 mod local;
 mod medium;
 mod pages;
+mod rebuild;
 mod reload;
 mod rescue;
 mod staging;

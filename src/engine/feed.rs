@@ -38,7 +38,7 @@ pub struct Fed {
     pub skipped: usize,
 }
 
-/// Makes sure that the engine has the image and that `reference` names it.
+/// Makes sure that the engine has the image and that `reference` names it, if that is a name and not its ID.
 ///
 /// `on_progress` is called whenever something has moved, for whoever guards the time.
 ///
@@ -60,7 +60,7 @@ pub async fn feed(
         });
     }
     if engine.image(source.id()).await?.is_some() {
-        engine.tag(source.id(), reference).await?;
+        name(engine, source, reference).await?;
         return Ok(Fed {
             sent: 0,
             skipped: source.diff_ids().len(),
@@ -90,8 +90,19 @@ pub async fn feed(
             strange(engine, source, reference, &loaded, &before).await?,
         ));
     }
-    engine.tag(source.id(), reference).await?;
+    name(engine, source, reference).await?;
     Ok(fed)
+}
+
+async fn name(
+    engine: &impl Engine,
+    source: &impl ImageSource,
+    reference: &str,
+) -> Result<(), Fault> {
+    if reference == source.id() {
+        return Ok(());
+    }
+    engine.tag(source.id(), reference).await
 }
 
 /// How many of the lowest layers are, in this order, the lowest ones of some image of the engine.

@@ -60,8 +60,13 @@ fn blow() -> impl Strategy<Value = Blow> {
         3 => (0..3000u64, 1..60u64, any::<bool>()).prop_map(|(early, span, waits)| Blow::EngineRestarts(early, span, waits)),
         1 => (1..3000u64).prop_map(Blow::NobodyHelps),
         1 => any::<bool>().prop_map(Blow::Reboots),
-        3 => (any::<bool>(), any::<bool>(), 0..20_000u64)
-            .prop_map(|(broker, app, after)| Blow::ImageDamaged(broker, app, after)),
+        3 => (any::<bool>(), any::<bool>(), 0..20_000u64).prop_map(|(broker, app, after)| {
+            if after.is_multiple_of(3) {
+                Blow::BaseDamaged(broker, app, after)
+            } else {
+                Blow::ImageDamaged(broker, app, after)
+            }
+        }),
         1 => (1..3000u64).prop_map(Blow::StoreDamaged),
         2 => (0..40usize).prop_map(Blow::CutAfter),
         50 => updates::a_turn().prop_map(Blow::Turn),
@@ -365,6 +370,28 @@ fn a_damaged_image_is_mended_by_one_rebuild() {
                 assert_eq!(node.rebuilds, images, "{name}: {}", node.story.join("\n"));
                 assert_eq!(node.writes, 0, "{name}: no upper rung was needed");
             }
+        }
+    }
+}
+
+#[test]
+fn layers_that_two_containers_images_share_are_mended_by_a_second_rebuild() {
+    // In variant 1 each container has an image of its own, elsewhere they have one.
+    for (variant, rebuilds) in [(0, 1), (1, 2)] {
+        for after in [0, 3000] {
+            let blows = [
+                (60_000, Blow::Reload(variant)),
+                (60_000, Blow::BaseDamaged(false, true, after)),
+            ];
+            let mut node = Node::new(FORBIDDEN, &[], &blows);
+            node.telling = true;
+            node.run_until(hours(1)).expect("nothing breaks");
+            let name = format!("variant {variant}, {after} ms");
+            if let Err(why) = node.well() {
+                panic!("{name}: {why}\n{}", node.story.join("\n"));
+            }
+            assert_eq!(node.rebuilds, rebuilds, "{name}: {}", node.story.join("\n"));
+            assert_eq!(node.writes, 0, "{name}: no upper rung was needed");
         }
     }
 }

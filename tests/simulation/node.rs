@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use monopod::core::api::{
     Action, Answer, AppNote, Call, Desired, Event, Fault, Notify, OpId, Outcome, Parting, Policy,
-    ReportKind, Rescue, Running, Seen, SeenState,
+    ReportKind, Rescue, Running, Seen, SeenState, Sharer,
 };
 use monopod::core::ladder::Rung;
 use monopod::core::ledger::{Budgets, Durable, Entry, Volatile};
@@ -101,6 +101,9 @@ pub enum Blow {
     /// What the engine has of the image is damaged: these containers' processes end this soon (ms) after each
     /// start, until it is fed again. What containers and other images hold of it is not.
     ImageDamaged(bool, bool, u64),
+    /// As that, in layers that all images share from now on: a rebuild mends them only if it takes every image of
+    /// a container along.
+    BaseDamaged(bool, bool, u64),
     /// For so long (s) the store has not the whole image.
     StoreDamaged(u64),
     /// For so long (s) the engine neither does nor answers what would change a container; looks are answered.
@@ -190,6 +193,8 @@ pub struct Node {
     loops: BTreeMap<Role, (u64, u32)>,
     /// What is damaged of the engine's images.
     damage: BTreeMap<String, Damage>,
+    /// All images have layers in common, and whether those are damaged.
+    base: Option<bool>,
     store_damaged_until: Duration,
     /// The image of this role was found whole in the store.
     verified: BTreeSet<Role>,
@@ -367,6 +372,7 @@ impl Node {
             next_id: 1,
             loops: BTreeMap::new(),
             damage: BTreeMap::new(),
+            base: None,
             store_damaged_until: Duration::ZERO,
             verified: BTreeSet::new(),
             sick: BTreeMap::new(),
@@ -558,6 +564,7 @@ impl Node {
     pub fn mend(&mut self) {
         self.loops.clear();
         self.damage.clear();
+        self.base = None;
         for container in &mut self.containers {
             container.image.1.clear();
         }
@@ -918,7 +925,7 @@ impl Node {
                 if !matches!(result, Err(Fault::NoAnswer(_)))
                     && matches!(self.calls.get(op), Some(Call::Rebuild { .. })) =>
             {
-                if let Some(Call::Rebuild { role }) = self.calls.get(op) {
+                if let Some(Call::Rebuild { role, .. }) = self.calls.get(op) {
                     self.verified.remove(role);
                 }
             }
@@ -945,7 +952,7 @@ impl Node {
                         "{role} is created although nobody knows that it is absent"
                     ));
                 }
-                if let Call::Rebuild { role } = &call
+                if let Call::Rebuild { role, .. } = &call
                     && !self.verified.contains(role)
                 {
                     return Err(format!("{role} is rebuilt, and nobody knows from what"));
@@ -1456,18 +1463,28 @@ impl Node {
             }
             Call::Verify { role } => {
                 self.verified.insert(role.clone());
+                let id = self.image_of(role);
                 Ok(Outcome::Whole {
-                    id: self.image_of(role),
+                    sharers: self.sharers(&id),
+                    id,
                 })
             }
-            Call::Rebuild { role } => {
+            Call::Rebuild { role, along } => {
                 let id = self.image_of(role);
-                if let Some(user) = self.containers.iter().find(|one| one.image.0 == id) {
-                    let text = format!("{} is rebuilt under {}", id, user.name);
+                let goes = |image: &String| *image == id || along.contains(image);
+                if let Some(user) = self.containers.iter().find(|one| goes(&one.image.0)) {
+                    let text = format!("{} is rebuilt under {}", user.image.0, user.name);
                     self.broken.get_or_insert(text);
                 }
-                // It is removed first; whether it comes again is another matter.
-                self.damage.remove(&id);
+                // They are removed first; whether they come again is another matter.
+                let keeps = (self.sharers(&id).into_iter())
+                    .any(|sharer| !sharer.foreign && !along.contains(&sharer.id));
+                if self.base != Some(true) {
+                    self.damage.retain(|image, _| !goes(image));
+                } else if !keeps {
+                    self.damage.clear();
+                    self.base = Some(false);
+                }
                 self.rebuilds += 1;
                 if self.now < self.image_gone_until {
                     return Err(Fault::ImageMissing("the store has it not".to_owned()));
@@ -1630,6 +1647,27 @@ impl Node {
             .collect()
     }
 
+    /// The other images that have layers of this one.
+    fn sharers(&self, id: &str) -> Vec<Sharer> {
+        if self.base.is_none() {
+            return Vec::new();
+        }
+        let strangers = |image: &String| {
+            let mut all = self.containers.iter();
+            all.any(|one| one.stranger && one.image.0 == *image)
+        };
+        let used = self.containers.iter().map(|one| one.image.0.clone());
+        let pinned = self.in_force().into_iter().filter_map(|one| one.image_id);
+        let all: BTreeSet<String> = used.chain(pinned).filter(|image| image != id).collect();
+        all.into_iter()
+            .map(|id| Sharer {
+                stored: true,
+                foreign: strangers(&id),
+                id,
+            })
+            .collect()
+    }
+
     /// The ID of the image that a role's next container is made from.
     fn image_of(&self, role: &Role) -> String {
         self.in_force()
@@ -1730,7 +1768,10 @@ impl Node {
                     Due::Deliver(self.generation, Event::StoreChanged),
                 );
             }
-            Blow::ImageDamaged(broker, app, after) => {
+            Blow::ImageDamaged(broker, app, after) | Blow::BaseDamaged(broker, app, after) => {
+                if matches!(blow, Blow::BaseDamaged(..)) {
+                    self.base = Some(true);
+                }
                 let of = |role: &Role| match role.as_str() {
                     "broker" => broker,
                     _ => app,

@@ -126,13 +126,13 @@ impl Supervisor {
         let role = self.machines[index].role.clone();
         match outcome {
             Outcome::Seen(seen) => self.looked(index, &seen),
-            Outcome::Whole { id } => self.verified(index, id),
+            Outcome::Whole { id, sharers } => self.verified(index, id, sharers),
             Outcome::Image { id } => {
                 let machine = &mut self.machines[index];
-                machine.image = Image::Ready(id);
                 machine.trouble = None;
+                let before = std::mem::replace(&mut machine.image, Image::Ready(id));
                 if kind == Kind::Rebuild {
-                    self.rebuilt(index);
+                    self.rebuilt(index, &before);
                 }
             }
             Outcome::Created {
@@ -378,7 +378,7 @@ impl Supervisor {
         } else {
             record.quick.saturating_add(1)
         };
-        let answered = answer(record.strikes, &policy);
+        let answered = answer(record.strikes, record.spared, &policy);
         let delay = match answered {
             Answered::Spent => self
                 .jitter

@@ -5,19 +5,31 @@
 //!              └─ the store has it not whole: stepped over, nothing was removed
 //! ```
 //!
+//! Layers that another image has, too, are fed anew only if that one goes and comes with it. It does if the store
+//! has it as well and it is nobody else's; if another container of ours is made from it, only for a second attempt,
+//! which that container makes room for.
+//!
 //! What the engine has is never given up before the store's copy has been read whole and found right. And
 //! whatever goes wrong on the way, the next attempt is made with what is there, as if there were no such rung.
 
 use super::{Preload, Supervisor};
-use crate::core::api::{Action, ReportKind};
-use crate::core::container::{Course, Image, Kind, Machine, Phase, Want, Why};
+use crate::core::api::{Action, ReportKind, Sharer};
+use crate::core::container::{Course, Image, Kind, Machine, Phase, Stored, Want, Why};
 
 impl Supervisor {
     /// The store has a machine's image whole: what the engine has may go.
-    pub(super) fn verified(&mut self, index: usize, id: String) {
+    pub(super) fn verified(&mut self, index: usize, id: String, sharers: Vec<Sharer>) {
         let machine = &mut self.machines[index];
         if machine.course == Course::Rebuild {
-            machine.image = Image::Stored(id);
+            let along = sharers
+                .into_iter()
+                .filter(|sharer| sharer.stored && !sharer.foreign)
+                .map(|sharer| sharer.id)
+                .collect();
+            machine.image = Image::Stored(Stored {
+                along,
+                ..Stored::alone(id)
+            });
         }
     }
 
@@ -31,13 +43,24 @@ impl Supervisor {
         }
     }
 
-    /// The engine has a machine's image anew.
-    pub(super) fn rebuilt(&mut self, index: usize) {
+    /// The engine has a machine's image anew; `before` is what was known of it.
+    pub(super) fn rebuilt(&mut self, index: usize, before: &Image) {
         let machine = &mut self.machines[index];
         machine.spare();
         let role = machine.role.clone();
-        let text =
-            format!("{role}: its image was removed from the engine and fed again from the store");
+        let more = match before {
+            Image::Stored(stored) if stored.spares => {
+                machine.record.spared = true;
+                "; layers that another container's image has, too, were left as they are"
+            }
+            Image::Stored(stored) if !stored.along.is_empty() => {
+                ", together with those that share layers with it"
+            }
+            Image::Stored(_) | Image::Unchecked | Image::Ready(_) | Image::Missing { .. } => "",
+        };
+        let text = format!(
+            "{role}: its image was removed from the engine and fed again from the store{more}"
+        );
         self.report(Some(&role), ReportKind::Rebuilt, text);
     }
 
@@ -61,6 +84,7 @@ impl Supervisor {
     /// One machine at a time rebuilds an image. The others that are made from it make room: the engine
     /// keeps what a container uses, damaged as it is.
     pub(super) fn make_room(&mut self) {
+        self.spare_others();
         for index in 0..self.machines.len() {
             let stored = self.rebuilt_from(&self.machines[index]);
             let now = self.now;
@@ -71,7 +95,7 @@ impl Supervisor {
                         machine.course = Course::Recreate(Why::Shared);
                         machine.record.hold = now;
                     }
-                    machine.image = Image::Stored(id);
+                    machine.image = Image::Stored(Stored::alone(id));
                 }
                 Some(_) => machine.spare(),
                 None if machine.course == Course::Recreate(Why::Shared)
@@ -85,15 +109,34 @@ impl Supervisor {
         }
     }
 
+    /// Leaves out of a first attempt what other containers are made from.
+    fn spare_others(&mut self) {
+        for index in 0..self.machines.len() {
+            let machine = &self.machines[index];
+            let Some(stored) = machine.rebuilds().filter(|_| !machine.record.spared) else {
+                continue;
+            };
+            let others = self.machines.iter();
+            let others: Vec<&Machine> = others.filter(|other| !is_same(other, machine)).collect();
+            let used = |id: &String| others.iter().any(|other| other.holds(id));
+            let mut stored = stored.clone();
+            let spared: Vec<String> = stored.along.extract_if(.., |id| used(id)).collect();
+            if !spared.is_empty() {
+                stored.spares = true;
+                self.machines[index].image = Image::Stored(stored);
+            }
+        }
+    }
+
     /// The image that a machine is made from and another one rebuilds. Of several that would, the first does.
     fn rebuilt_from(&self, machine: &Machine) -> Option<String> {
         let same = |other: &Machine| is_same(other, machine);
         let first = self.machines.iter().find(|other| {
             let rebuilds = other.rebuilds();
-            rebuilds.is_some_and(|id| same(other) || machine.has(id))
+            rebuilds.is_some_and(|stored| same(other) || machine.has_any(stored))
         })?;
-        let id = first.rebuilds()?;
-        (!same(first)).then(|| id.to_owned())
+        let stored = first.rebuilds().filter(|_| !same(first))?;
+        stored.ids().find(|id| machine.has(id)).cloned()
     }
 
     /// Whether a machine has to wait with its next container for a rebuild of its image.
@@ -103,7 +146,7 @@ impl Supervisor {
 
     /// Whether no container but a machine's own is, or may be, made from the image that it rebuilds.
     pub(super) fn has_room(&self, machine: &Machine) -> bool {
-        let Some(id) = machine.rebuilds() else {
+        let Some(stored) = machine.rebuilds() else {
             return true;
         };
         let others = self.machines.iter();
@@ -112,8 +155,7 @@ impl Supervisor {
             .any(|other| {
                 // What it is made from nobody knows before it is seen.
                 let unseen = matches!(other.phase, Phase::Unseen);
-                let creates = (other.pending).is_some_and(|pending| pending.kind == Kind::Create);
-                unseen || (other.has(id) && (other.found().is_some() || creates))
+                unseen || stored.ids().any(|id| other.holds(id))
             })
     }
 
@@ -128,7 +170,7 @@ impl Supervisor {
             .filter(|other| {
                 self.machines[*other]
                     .rebuilds()
-                    .is_some_and(|id| self.machines[index].has(id))
+                    .is_some_and(|stored| self.machines[index].has_any(stored))
             })
             .collect();
         for other in waiting {
@@ -176,12 +218,23 @@ impl Supervisor {
 }
 
 impl Machine {
-    /// The ID of the image that it rebuilds, once the store is known to have it.
-    fn rebuilds(&self) -> Option<&str> {
+    /// The image that it rebuilds, once the store is known to have it.
+    fn rebuilds(&self) -> Option<&Stored> {
         match (&self.image, self.course, &self.want) {
-            (Image::Stored(id), Course::Rebuild, Want::Run(_)) => Some(id),
+            (Image::Stored(stored), Course::Rebuild, Want::Run(_)) => Some(stored),
             _ => None,
         }
+    }
+
+    /// Whether the engine may need this image for a container of its.
+    fn holds(&self, id: &str) -> bool {
+        let creates = (self.pending).is_some_and(|pending| pending.kind == Kind::Create);
+        self.has(id) && (self.found().is_some() || creates)
+    }
+
+    /// Whether its container is made from one of these images, or its next one would be.
+    fn has_any(&self, stored: &Stored) -> bool {
+        stored.ids().any(|id| self.has(id))
     }
 
     /// Whether its container is made from this image, or its next one would be.
@@ -190,7 +243,7 @@ impl Machine {
             // One that nobody can tell may be this one: files changed while it was made.
             (Some(found), _) => found.image_id == id || found.image_id.is_empty(),
             (None, Some(desired)) => match &self.image {
-                Image::Stored(other) | Image::Ready(other) => other == id,
+                Image::Stored(Stored { id: other, .. }) | Image::Ready(other) => other == id,
                 Image::Unchecked | Image::Missing { .. } => desired.image_id.as_deref() == Some(id),
             },
             (None, None) => false,

@@ -291,7 +291,8 @@ impl Supervisor {
 
     fn is_spent(&self, machine: &Machine) -> bool {
         let strikes = machine.own_strikes();
-        strikes > 0 && answer(strikes, &self.config.escalation) == Answered::Spent
+        let answered = answer(strikes, machine.record.spared, &self.config.escalation);
+        strikes > 0 && answered == Answered::Spent
     }
 
     /// When a rung's patience ends, or something is to be written.

@@ -6,7 +6,7 @@ use std::time::Duration;
 mod rebuild;
 
 use super::*;
-use crate::core::api::{Answer, Fault, Outcome, Policy, Rescue, Running, Seen, SeenState};
+use crate::core::api::{Answer, Fault, Outcome, Policy, Rescue, Running, Seen, SeenState, Sharer};
 use crate::core::ladder::Rung;
 use crate::core::ledger::Entry;
 use crate::spec::types::{Condition, Health, Healthcheck, Probe, Target, Timing};

@@ -279,13 +279,14 @@ impl Supervisor {
             Ladder::Climbing | Ladder::Recording(_) => self
                 .all_wanted()
                 .filter(|machine| machine.record.strikes > 0)
-                .map(
-                    |machine| match answer(machine.record.strikes, &self.config.escalation) {
+                .map(|machine| {
+                    let record = &machine.record;
+                    match answer(record.strikes, record.spared, &self.config.escalation) {
                         Answered::Restart(..) => Rung::Restart,
                         Answered::Rebuild(..) => Rung::Rebuild,
                         Answered::Recreate(..) | Answered::Spent => Rung::Recreate,
-                    },
-                )
+                    }
+                })
                 .max()
                 .unwrap_or(Rung::Foot),
         }

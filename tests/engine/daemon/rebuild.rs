@@ -118,6 +118,168 @@ fn a_damaged_image_is_rebuilt_from_the_store() {
     }
 }
 
+/// Three images on one base, which has the page; as archives, and no engine has them afterwards.
+fn family(node: &Node, name: &str) -> [(String, String); 3] {
+    let base = build(name, "COPY name /page");
+    let children = ["one", "two", "three"].map(|child| {
+        let reference = format!("{}-{child}:1", base.trim_end_matches(":1"));
+        let context = node.root.with_file_name(child);
+        fs::create_dir(&context).expect("it is new");
+        fs::write(context.join("mark"), child).expect("it is new");
+        let text = format!("FROM {base}\nCOPY mark /mark\n");
+        fs::write(context.join("Dockerfile"), text).expect("it is new");
+        let context = context.display().to_string();
+        node.engine
+            .docker(&["build", "--quiet", "--tag", &reference, &context]);
+        let file = format!("{context}.tar");
+        node.docker(&["save", "--output", &file, &reference]);
+        (reference, file)
+    });
+    for reference in children.iter().map(|(name, _)| name).chain([&base]) {
+        // While other images are built, Docker may not find one that it has just listed.
+        eventually("the engine lets the image go", || {
+            let _ = node.engine.command(&["rmi", reference]).output();
+            node.engine.inspect("image", reference).is_none()
+        });
+    }
+    children
+}
+
+/// Empties the page in the layer below the top one.
+fn damage_base(image: &str) {
+    let found = engine().inspect("image", image).expect("the engine has it");
+    let layers = found["GraphDriver"]["Data"]["LowerDir"].as_str();
+    let layer = layers.and_then(|layers| layers.split(':').next());
+    let page = PathBuf::from(layer.expect("overlay2 keeps layers in folders")).join("page");
+    assert!(fs::metadata(&page).expect("it is there").len() > 0);
+    fs::File::create(&page).expect("the engine's folder can be written");
+}
+
+#[test]
+fn layers_that_another_image_has_too_are_mended_if_that_one_comes_again() {
+    let mut node = Node::new("base");
+    let [(image, one), (other, two), (strange, three)] = family(&node, "base");
+    node.must(&["import", &one]);
+    node.must(&["import", &two]);
+    node.docker(&["load", "--input", &three]);
+    describe(&node, &image);
+    node.settings(SMALL);
+    node.start();
+    let before = node.healthy();
+    let other_name = format!("{other}-backup");
+    node.docker(&["tag", &other, &other_name]);
+    let id = |image: &str| {
+        node.engine
+            .inspect("image", image)
+            .map(|found| found["Id"].clone())
+    };
+    let (others, strangers) = (id(&other), id(&strange));
+    damage_base(&image);
+
+    // What nobody could bring again is not taken along.
+    kill_process(&before["containers"]["app"]["pid"]);
+    node.until("the safe state is reached", |status| {
+        status["ladder"] == "safe-state"
+    });
+    assert_eq!(
+        said(&node, "too, and were left as they are"),
+        1,
+        "{}",
+        node.log()
+    );
+    assert_eq!(id(&strange), strangers);
+    assert_eq!(id(&other), others);
+    assert_eq!(page(&node, &strange), "");
+
+    node.docker(&["rmi", &strange]);
+    node.must(&["restart"]);
+    well_again(&node, &before);
+    for image in [&image, &other, &other_name] {
+        assert_eq!(page(&node, image), "base", "{image}");
+    }
+    assert_eq!((id(&other), id(&other_name)), (others.clone(), others));
+    assert_eq!(
+        said(&node, "too, and were left as they are"),
+        1,
+        "{}",
+        node.log()
+    );
+}
+
+#[test]
+fn layers_that_two_containers_share_are_mended_at_the_second_attempt() {
+    let mut node = Node::new("shared-base");
+    let [(image, one), (other, two), _] = family(&node, "shared-base");
+    node.must(&["import", &one]);
+    node.must(&["import", &two]);
+    node.describe(&format!(
+        r#"[containers.app]
+        image = "{image}"
+        command = ["sh", "-c", "test -s /page && exec httpd -f -p 80 -h /"]
+        stop_signal = "SIGKILL"
+        healthcheck = {{ http = ":80/page", interval = "200ms", timeout = "5s", start_period = "30s" }}
+        [containers.other]
+        image = "{other}"
+        command = ["sleep", "100000"]
+        stop_signal = "SIGKILL""#
+    ));
+    node.settings(SMALL);
+    node.start();
+    let before = node.healthy();
+    damage_base(&image);
+    kill_process(&before["containers"]["app"]["pid"]);
+    node.until("the other one makes room", |status| {
+        status["containers"]["other"]["id"] != before["containers"]["other"]["id"]
+    });
+    well_again(&node, &before);
+    for image in [&image, &other] {
+        assert_eq!(page(&node, image), "shared-base", "{image}");
+    }
+    assert_eq!(node.containers(None).len(), 2);
+    for (text, times) in [
+        ("rebuild of its image 1 of 1", 1),
+        (
+            "another container's image has, too, were left as they are",
+            1,
+        ),
+        ("rebuild of its image 2 of 2", 1),
+        ("together with those that share layers with it", 1),
+        ("a further", 0),
+    ] {
+        assert_eq!(said(&node, text), times, "{text}: {}", node.log());
+    }
+}
+
+#[test]
+fn what_a_rebuild_took_that_was_cut_off_comes_again_when_it_is_needed() {
+    let mut node = Node::new("cut-off");
+    let [(image, one), (other, two), _] = family(&node, "cut-off");
+    node.must(&["import", &one]);
+    node.must(&["import", &two]);
+    describe(&node, &image);
+    node.settings(&format!("{SMALL}\n[trial]\nsettle = \"1s\""));
+    node.start();
+    let before = node.healthy();
+    damage_base(&image);
+    kill_process(&before["containers"]["app"]["pid"]);
+    // On a machine where that is too short to be seen it has come again.
+    eventually("the images are taken", || {
+        node.engine.inspect("image", &image).is_none() || said(&node, "fed again from") > 0
+    });
+    node.crash();
+    node.start();
+    well_again(&node, &before);
+    assert_eq!(page(&node, &image), "cut-off");
+    describe(&node, &other);
+    node.must(&["reload"]);
+    node.until("the other image is in use", |status| {
+        status["verdict"] == "healthy"
+            && status["containers"]["app"]["image"] == other.as_str()
+            && status["update"]["stage"] == "idle"
+    });
+    assert_eq!(page(&node, &other), "cut-off");
+}
+
 #[test]
 fn a_damaged_store_is_mended_first_by_the_preload_folder() {
     let mut node = Node::new("refetched");

@@ -7,7 +7,14 @@ fn verify(name: &str) -> Call {
 }
 
 fn rebuild(name: &str) -> Call {
-    Call::Rebuild { role: role(name) }
+    rebuild_with(name, &[])
+}
+
+fn rebuild_with(name: &str, along: &[&str]) -> Call {
+    Call::Rebuild {
+        role: role(name),
+        along: along.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn remove(name: &str) -> Call {
@@ -17,8 +24,20 @@ fn remove(name: &str) -> Call {
 }
 
 fn whole() -> Result<Outcome, Fault> {
+    shared_with(&[])
+}
+
+/// The store has it whole, and these images have layers of it: by ID, whether the store has them, and whether a
+/// stranger's container is made from them.
+fn shared_with(sharers: &[(&str, bool, bool)]) -> Result<Outcome, Fault> {
+    let sharers = sharers.iter().map(|(id, stored, foreign)| Sharer {
+        id: (*id).to_owned(),
+        stored: *stored,
+        foreign: *foreign,
+    });
     Ok(Outcome::Whole {
         id: "sha256:1".to_owned(),
+        sharers: sharers.collect(),
     })
 }
 
@@ -206,6 +225,95 @@ fn containers_of_the_same_image_make_room() {
     story.live(Duration::from_secs(2), &pass());
     assert_eq!(story.supervisor.verdict(), Verdict::Healthy);
     assert_eq!(story.reports(ReportKind::Restarting), 0);
+}
+
+#[test]
+fn images_that_share_layers_go_along_if_they_come_again() {
+    let mut story = damaged(&[]);
+    let sharers = [
+        ("sha256:2", true, false),
+        ("sha256:3", false, false),
+        ("sha256:4", true, true),
+    ];
+    story.answer(&verify("app"), shared_with(&sharers));
+    story.answer(&remove("app"), Ok(Outcome::Ended));
+    story.answer(&rebuild_with("app", &["sha256:2"]), has_image());
+    story.answer(&create("app"), created("app"));
+    story.answer(&start("app"), Ok(Outcome::Started(process(8))));
+    // No further attempt follows from what cannot go along.
+    story.event(Event::Died {
+        role: role("app"),
+        pid: 8,
+    });
+    story.answer(&look("app"), Ok(Outcome::Seen(vec![exited("app")])));
+    assert_eq!(story.reports(ReportKind::Rebuilding), 1);
+}
+
+/// `app` is made from image 1, and `other` from image 2; both share layers.
+fn damaged_base() -> Story {
+    let mut story = damaged(&[]);
+    let mut other = desired("other", &[]);
+    other.image_id = Some("sha256:2".to_owned());
+    story.event(reload(vec![desired("app", &[]), other]));
+    let (op, call) = story.calls.remove(1);
+    assert_eq!(call, look("other"));
+    let mut there = seen("other", "other-1", SeenState::Running(process(20)));
+    there.image_id = "sha256:2".to_owned();
+    story.event(Event::Done(op, Ok(Outcome::Seen(vec![there]))));
+    story.live(Duration::from_secs(1), &pass());
+    story
+}
+
+#[test]
+fn another_container_stops_for_shared_layers_only_when_the_first_attempt_has_not_helped() {
+    let mut story = damaged_base();
+    let sharers = [("sha256:2", true, false), ("sha256:5", true, false)];
+    story.answer(&verify("app"), shared_with(&sharers));
+    story.answer(&remove("app"), Ok(Outcome::Ended));
+    story.answer(&rebuild_with("app", &["sha256:5"]), has_image());
+    story.answer(&create("app"), created("app"));
+    story.answer(&start("app"), Ok(Outcome::Started(process(8))));
+    story.live(Duration::from_secs(7), &pass());
+    assert_eq!(story.calls, [], "the other one runs on");
+    story.event(Event::Died {
+        role: role("app"),
+        pid: 8,
+    });
+    story.answer(&look("app"), Ok(Outcome::Seen(vec![exited("app")])));
+    assert_eq!(story.supervisor.rung(), Rung::Rebuild);
+    assert_eq!(story.reports(ReportKind::Rebuilding), 2, "one more of it");
+    story.wait_for_call();
+    story.answer(&verify("app"), shared_with(&sharers));
+    story.answer(&remove("app"), Ok(Outcome::Ended));
+    let id = "id-other".to_owned();
+    let grace = Duration::from_secs(10);
+    story.answer(&Call::Stop { id, grace }, Ok(Outcome::Ended));
+    let mut gone = exited("other");
+    gone.image_id = "sha256:2".to_owned();
+    story.answer(&look("other"), Ok(Outcome::Seen(vec![gone])));
+    story.answer(&remove("other"), Ok(Outcome::Ended));
+    assert_eq!(story.calls.len(), 1, "neither is made in between");
+    let both = ["sha256:2", "sha256:5"];
+    story.answer(&rebuild_with("app", &both), has_image());
+    story.answer(&create("app"), created("app"));
+    let id = "sha256:2".to_owned();
+    story.answer(&image("other"), Ok(Outcome::Image { id }));
+    story.answer(&start("app"), Ok(Outcome::Started(process(9))));
+    story.answer(
+        &create_from("other", "sha256:2"),
+        Ok(Outcome::Created {
+            id: "id-other".to_owned(),
+            hash: "other-1".to_owned(),
+            image_id: "sha256:2".to_owned(),
+            image_health: None,
+        }),
+    );
+    story.answer(&start("other"), Ok(Outcome::Started(process(21))));
+    story.live(Duration::from_secs(700), &pass());
+    assert_eq!(story.supervisor.rung(), Rung::Foot);
+    assert_eq!(story.reports(ReportKind::WatchdogWithheld), 0);
+    let records = story.supervisor.recorded.containers.values();
+    assert!(records.into_iter().all(|record| !record.spared));
 }
 
 #[test]
