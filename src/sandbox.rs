@@ -1,88 +1,20 @@
 //! What a process that reads a stranger's archive gives up before it reads the first byte.
 //!
-//! It keeps file work and memory. It loses the ways to speak to anyone (the engine's socket among
-//! them), to start a program, and to look into or signal another process. Of the file system it keeps
-//! the store, the releases, and the archive for reading, where the kernel has Landlock (5.13 and newer); an older
-//! kernel leaves it the files of its user, so it must not have the right to read those of others
-//! there. None of it can be taken off again.
+//! It keeps file work, memory and threads. It loses the ways to speak to anyone (the engine's socket among
+//! them), to start a program, and to look into, signal or limit another process. Of the file system it keeps
+//! the store, the releases, and the archive for reading, where the kernel has Landlock (5.13 and newer). An
+//! older kernel leaves it the files of its user, so it must not have the right to read those of others there;
+//! what else runs as that user cannot be looked into ([`crate::owner::shut_out`]), and the unit that
+//! reads sticks shows it nothing to write to but the store. None of it can be taken off again.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, RulesetError,
 };
-use nix::libc;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
-/// System calls that reading an archive never needs.
-const FORBIDDEN: &[libc::c_long] = &[
-    libc::SYS_socket,
-    libc::SYS_socketpair,
-    libc::SYS_connect,
-    libc::SYS_bind,
-    libc::SYS_listen,
-    libc::SYS_accept,
-    libc::SYS_accept4,
-    libc::SYS_sendto,
-    libc::SYS_sendmsg,
-    libc::SYS_sendmmsg,
-    libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
-    libc::SYS_recvmmsg,
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_kill,
-    libc::SYS_tkill,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_mount,
-    libc::SYS_fsopen,
-    libc::SYS_fsmount,
-    libc::SYS_open_tree,
-    libc::SYS_move_mount,
-    libc::SYS_mount_setattr,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_setns,
-    libc::SYS_unshare,
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_kexec_load,
-    libc::SYS_reboot,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_acct,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
-    libc::SYS_adjtimex,
-    libc::SYS_clock_adjtime,
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_mknodat,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_mknod,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_iopl,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_ioperm,
-];
+mod calls;
 
 /// Shuts this process in, for good: the folders `ours` to read and write, `archive` to read.
 ///
@@ -92,12 +24,7 @@ const FORBIDDEN: &[libc::c_long] = &[
 pub fn enter(ours: &[&Path], archive: Option<&Path>) -> Result<(), String> {
     keep_only(ours, archive)
         .map_err(|error| format!("the kernel takes no Landlock rules: {error}"))?;
-    let arch = TargetArch::try_from(std::env::consts::ARCH)
-        .map_err(|error| format!("no system call filter on this machine: {error}"))?;
-    let rules: BTreeMap<i64, Vec<_>> = FORBIDDEN.iter().map(|&call| (call, Vec::new())).collect();
-    let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let program: BpfProgram = SeccompFilter::new(rules, SeccompAction::Allow, denied, arch)
-        .and_then(TryInto::try_into)
+    let program = calls::filter()
         .map_err(|error| format!("the system call filter cannot be made: {error}"))?;
     seccompiler::apply_filter(&program)
         .map_err(|error| format!("the kernel takes no system call filter: {error}"))
@@ -173,8 +100,16 @@ fn keep_only(ours: &[&Path], archive: Option<&Path>) -> Result<(), RulesetError>
 mod tests {
     use std::fs;
     use std::io::ErrorKind;
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
     use std::process::Command;
+
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::prctl::set_pdeathsig;
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+    use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
 
     use super::*;
 
@@ -192,6 +127,8 @@ mod tests {
         for file in [&archive, &other, &ledger] {
             fs::write(file, "x").expect("a file");
         }
+        let mut sleeper = Command::new("sleep").arg("600").spawn().expect("a program");
+        let victim = i32::try_from(sleeper.id()).expect("a number");
         std::thread::spawn(move || {
             enter(&[&store, &releases], Some(&archive)).expect("shut in");
             fs::create_dir(releases.join("new")).expect("a release is made");
@@ -205,10 +142,43 @@ mod tests {
             assert!(fs::write(&archive, "z").is_err_and(denied));
             assert!(fs::read(&other).is_err_and(denied));
             assert!(fs::read("/etc/passwd").is_err_and(denied));
-            assert!(UnixStream::connect(&socket).is_err_and(denied));
+            // What is no file of its own, or is not made of bytes alone.
+            assert!(nix::unistd::truncate(&ledger, 0).is_err());
+            assert!(fs::set_permissions(&ledger, fs::Permissions::from_mode(0o000)).is_err());
+            assert!(symlink(&ledger, store.join("link")).is_err());
+            assert!(mkfifo(&store.join("pipe"), Mode::S_IRWXU).is_err());
+            // Anyone to speak to.
+            assert!(UnixStream::connect(&socket).is_err());
+            assert!(UnixDatagram::unbound().is_err());
+            // Programs, and what is ours only in a namespace.
             assert!(Command::new("/bin/true").spawn().is_err());
+            assert!(unshare(CloneFlags::CLONE_NEWUSER).is_err());
+            // Another process; this thread is root's, so only the filter is in the way.
+            let process = nix::unistd::Pid::from_raw(victim);
+            let rustix_process = Pid::from_raw(victim).expect("it is one");
+            assert!(kill(process, Signal::SIGKILL).is_err());
+            assert!(kill(process, Signal::SIGSTOP).is_err());
+            assert!(pidfd_open(rustix_process, PidfdFlags::empty()).is_err());
+            let none = Rlimit {
+                current: Some(0),
+                maximum: Some(0),
+            };
+            assert!(prlimit(Some(rustix_process), Resource::Nofile, none).is_err());
+            for name in ["mem", "environ", "root/etc/passwd", "fd", "oom_score_adj"] {
+                let path = format!("/proc/{victim}/{name}");
+                assert!(fs::File::open(&path).is_err_and(denied), "{path}");
+            }
+            // And it cannot outlive who has started it.
+            assert!(set_pdeathsig(None).is_err());
+            // Threads are for unpacking.
+            let thread = std::thread::Builder::new().name("layer".to_owned());
+            let thread = thread.spawn(|| 7).expect("a thread");
+            assert_eq!(thread.join().expect("it ends"), 7);
         })
         .join()
         .expect("it holds");
+        assert_eq!(sleeper.try_wait().expect("it is ours"), None);
+        sleeper.kill().expect("it is ours");
+        sleeper.wait().expect("it is ours");
     }
 }
