@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::sys::prctl::{set_keepcaps, set_pdeathsig};
+use nix::sys::prctl::{set_dumpable, set_keepcaps, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
@@ -166,6 +166,14 @@ fn become_user(uid: Uid, gid: Gid, keep: Keep) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Keeps whoever runs as the same user from looking into this process, and so from what it holds or may do: its
+/// memory, its files, its sockets. A reader of strangers' archives is such a one. Of programs that this one starts
+/// it does not hold.
+pub fn shut_out() {
+    // Where it cannot be had, the other's own bounds are left.
+    let _ = set_dumpable(false);
 }
 
 /// Has this process end with the one that started it. To be asked for after [`become_owner`], which

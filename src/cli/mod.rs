@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
+use crate::owner;
 use crate::paths::Paths;
 
 mod bundle;
@@ -116,6 +117,11 @@ pub fn run(args: Args) -> Exit {
     // The containers' labels carry the root, so it must have one spelling.
     let root = std::fs::canonicalize(&args.root).unwrap_or(args.root);
     let paths = Paths::new(&root);
+    match args.verb {
+        // It holds nothing, and is watched by who has started it.
+        Verb::Unpack(_) => {}
+        _ => owner::shut_out(),
+    }
     match args.verb {
         Verb::Check(check) => check::run(&paths, &check),
         Verb::Plan(plan) => control::plan(&plan),

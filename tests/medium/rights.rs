@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, chown};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use monopod::image::Store;
@@ -31,11 +32,60 @@ fn reader(node: &Node) -> (String, String) {
     }
 }
 
+/// A command as the node's user, with nothing besides.
+fn as_owner(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", &OWNER.to_string(), "--regid", &OWNER.to_string()])
+        .args(["--clear-groups", "--inh-caps=-all", "--", program]);
+    command
+}
+
+/// The half that may speak to the bus runs as the same user, without rights of its own.
+#[test]
+fn who_reads_cannot_look_into_who_tells() {
+    let node = Node::new("");
+    let listed = |pid: u32| {
+        let folder = format!("/proc/{pid}/fd");
+        let listed = as_owner("ls")
+            .arg(folder)
+            .output()
+            .expect("setpriv is there");
+        listed.status.success()
+    };
+    let mut tells = as_owner(env!("CARGO_BIN_EXE_monopod"))
+        .arg("--root")
+        .arg(node.path(""))
+        .args(["import-medium", "--half", "tell", "sda1"])
+        // It waits for its story.
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("setpriv is there");
+    let mut other = as_owner("sleep").arg("600").spawn().expect("setpriv");
+    let patience = Instant::now() + Duration::from_secs(60);
+    // Both are still setpriv at first, which nobody may look into.
+    while !listed(other.id()) || !waits_for_its_story(tells.id()) {
+        assert!(Instant::now() < patience, "nobody is there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!listed(tells.id()), "its files are open to its user");
+    for child in [&mut tells, &mut other] {
+        child.kill().expect("it is ours");
+        child.wait().expect("it is ours");
+    }
+}
+
+fn waits_for_its_story(pid: u32) -> bool {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    read("cmdline").starts_with(env!("CARGO_BIN_EXE_monopod")) && read("wchan").contains("pipe")
+}
+
 #[test]
 fn who_reads_has_no_rights() {
     let node = Node::new("");
     let store = Store::open(&node.paths().store()).expect("a store");
-    let chowned = std::process::Command::new("chown")
+    let chowned = Command::new("chown")
         .args(["-R", &format!("{OWNER}:{OWNER}")])
         .arg(store.path())
         .status();
@@ -63,6 +113,13 @@ fn who_reads_has_no_rights() {
     assert_eq!(field("Groups"), "", "no group, the engine's least of all");
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert_eq!(field(set).trim_start_matches('0'), "", "{set}");
+    }
+    // Its complaints may go to the journal; it holds no other way to anyone.
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs") {
+        let entry = entry.expect("an entry");
+        let held = fs::read_link(entry.path()).unwrap_or_default();
+        let socket = held.to_string_lossy().starts_with("socket:");
+        assert!(!socket || entry.file_name() == "2", "{entry:?} is {held:?}");
     }
     // The stick: read-only, and for it alone.
     let mounts = fs::read_to_string(format!("/proc/{pid}/mounts")).expect("it runs");
