@@ -23,8 +23,18 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Most bytes of its complaints that are kept.
 const COMPLAINTS: usize = 2048;
 
-/// What `cp` itself needs: the program, its libraries, and what is said of them.
-const PROGRAM: [&str; 6] = ["/usr", "/bin", "/lib", "/lib64", "/sbin", "/etc"];
+/// What `cp` itself needs: the program, its libraries, and what is said of them. Nothing else below /etc: a volume
+/// that leads there while it is copied must not come back with the node's secrets in it.
+const PROGRAM: [&str; 8] = [
+    "/usr",
+    "/bin",
+    "/lib",
+    "/lib64",
+    "/sbin",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/selinux",
+];
 
 /// Arguments of `monopod volumes copy`.
 #[derive(Debug, Args)]

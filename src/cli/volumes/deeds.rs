@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::answer::Sign;
 use super::copy::{shares, tree};
 use super::folder::{Snapshots, remove};
-use super::measure::{Measure, measure, room, room_in_place_of};
+use super::measure::{Measure, NAMES, measure, room, room_in_place_of};
 use crate::volumes::{Request, SnapshotVolume};
 
 /// What lies beside a volume's data while that is put back.
@@ -64,7 +64,7 @@ fn copy_one(
         // What the engine would make of it: an empty one.
         return make_folder(&to, 0o755);
     };
-    let size = sign.while_at(|| measure(data, volume.limit))?;
+    let size = sign.while_at(|| measure(data, volume.limit, NAMES))?;
     has_room(sign, &size, &snapshots.path(), new)?;
     tree(data, &to, &snapshots.path(), false, sign)
 }
@@ -105,7 +105,7 @@ pub fn restore(
             )));
         }
         let size = sign
-            .while_at(|| measure(&copy, u64::MAX))
+            .while_at(|| measure(&copy, u64::MAX, u64::MAX))
             .map_err(|text| fail(format!("its copy is of no use: {text}")))?;
         match data {
             Some(data) => work.push((volume, data, copy, size)),
@@ -156,7 +156,7 @@ fn put_back(
 
 /// Removes what is to be replaced, if that gives room enough.
 fn make_room(sign: &Sign<'_>, size: &Measure, data: &Path, old: &Path) -> Result<(), String> {
-    let present = match sign.while_at(|| measure(data, u64::MAX)) {
+    let present = match sign.while_at(|| measure(data, u64::MAX, u64::MAX)) {
         Ok(present) => present,
         Err(_) if !data.exists() => Measure::default(),
         Err(text) => return Err(text),

@@ -3,15 +3,16 @@
 //! They are opened once, looked at, and from then on reached through what was opened: whoever owns the
 //! folder around them can put something else in their place, and must gain nothing by it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::geteuid;
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use crate::core::update::ReleaseId;
 use crate::paths::Paths;
@@ -137,12 +138,125 @@ impl Snapshots {
 /// Removes whatever is there, if anything is; no link is followed.
 pub fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(found) if found.is_dir() => match remove_tree(path) {
+            // Of an overlay not every folder can be moved.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => fs::remove_dir_all(path),
+            removed => removed,
+        },
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
+    }
+}
+
+/// Removes a folder with all that is in it, however deep: a container may nest folders until neither a path nor the
+/// descriptors or the stack of a recursion reach their end. So what is not empty is moved to the top first.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    let top = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
+        .open(path)?;
+    let mut moved = 0;
+    loop {
+        let (mut seen, mut removed) = (false, false);
+        for entry in fs::read_dir(self::path(&top))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            seen = true;
+            if entry.file_type()?.is_dir() {
+                empty(&top, &name, &mut moved)?;
+                removed |= rid_of(&top, &name, UnlinkatFlags::RemoveDir)?;
+            } else {
+                removed |= rid_of(&top, &name, UnlinkatFlags::NoRemoveDir)?;
+            }
+        }
+        if !seen {
+            return fs::remove_dir(path);
+        }
+        if !removed {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+    }
+}
+
+/// Empties a folder of `top`: what is itself a folder with something in it becomes another one of `top`.
+fn empty(top: &File, name: &OsStr, moved: &mut u64) -> io::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let folder = File::from(openat(top, name, flags, Mode::empty())?);
+    for entry in fs::read_dir(path(&folder))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !entry.file_type()?.is_dir() {
+            rid_of(&folder, &name, UnlinkatFlags::NoRemoveDir)?;
+            continue;
+        }
+        if rid_of(&folder, &name, UnlinkatFlags::RemoveDir)? {
+            continue;
+        }
+        loop {
+            *moved += 1;
+            match renameat(&folder, &*name, top, format!("{moved}").as_str()) {
+                Ok(()) => break,
+                // Something has this name, of those that are to go as well.
+                Err(nix::Error::EEXIST | nix::Error::ENOTEMPTY | nix::Error::ENOTDIR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes one name; whether it is gone, and not a folder with something in it.
+fn rid_of(folder: &File, name: &OsStr, what: UnlinkatFlags) -> io::Result<bool> {
+    match unlinkat(folder, name, what) {
+        Ok(()) | Err(nix::Error::ENOENT) => Ok(true),
+        Err(nix::Error::ENOTEMPTY | nix::Error::EEXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Folders in folders, so many, each with a file in it.
+    fn nest(at: &Path, deep: usize) {
+        fs::create_dir(at).expect("made");
+        let mut folder = File::open(at).expect("open");
+        for _ in 0..deep {
+            fs::write(path(&folder).join("file"), "x").expect("written");
+            fs::create_dir(path(&folder).join("1")).expect("made");
+            folder = File::open(path(&folder).join("1")).expect("open");
+        }
+    }
+
+    #[test]
+    fn all_of_a_tree_is_removed_and_nothing_else() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (tree, kept) = (root.path().join("tree"), root.path().join("kept"));
+        fs::create_dir(&kept).expect("made");
+        fs::write(kept.join("file"), "x").expect("written");
+        nest(&tree, 300);
+        for name in ["0", "2", "3", "a b"] {
+            nest(&tree.join(name), 3);
+            symlink(&kept, tree.join(name).join("link")).expect("a link");
+        }
+        fs::write(tree.join("4"), "x").expect("written");
+        symlink(&kept, tree.join("5")).expect("a link");
+        remove(&tree).expect("removed");
+        assert!(fs::symlink_metadata(&tree).is_err());
+        assert!(kept.join("file").exists());
+        remove(&tree).expect("it is not there");
+        symlink(&kept, &tree).expect("a link");
+        remove(&tree).expect("removed");
+        fs::write(&tree, "x").expect("written");
+        remove(&tree).expect("removed");
+        assert_eq!(fs::read_dir(root.path()).expect("a folder").count(), 1);
+        assert!(kept.join("file").exists());
     }
 }

@@ -21,12 +21,15 @@ pub struct Measure {
     pub sample: Option<PathBuf>,
 }
 
+/// Most names that a volume may have to be copied. They need not take room, and looking at them takes memory.
+pub const NAMES: u64 = 1 << 20;
+
 /// Measures a tree.
 ///
 /// # Errors
 ///
-/// It has more than `limit` bytes, another file system in it, or a device; or cannot be read.
-pub fn measure(root: &Path, limit: u64) -> Result<Measure, String> {
+/// It has more than `limit` bytes or `names` names, another file system in it, or a device; or cannot be read.
+pub fn measure(root: &Path, limit: u64, names: u64) -> Result<Measure, String> {
     let fail =
         |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
     let top = fs::symlink_metadata(root).map_err(|error| fail(root, error))?;
@@ -61,6 +64,11 @@ pub fn measure(root: &Path, limit: u64) -> Result<Measure, String> {
                 }
             }
             found.entries += 1;
+            if found.entries > names {
+                return Err(format!(
+                    "it has more than {names} files, which are too many to be copied"
+                ));
+            }
             // POSIX leaves the unit open; on Linux it is this.
             found.bytes = found
                 .bytes
@@ -156,7 +164,7 @@ mod tests {
     fn what_is_measured() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
-        let found = measure(folder.path(), 0).expect("an empty folder has nothing");
+        let found = measure(folder.path(), 0, 0).expect("an empty folder has nothing");
         assert_eq!(found, Measure::default());
         fs::create_dir(at("a")).expect("made");
         fs::write(at("a/one"), vec![1; 100_000]).expect("written");
@@ -167,21 +175,23 @@ mod tests {
             .expect("made");
         // Blocks that are not decided on yet may not be counted.
         nix::unistd::sync();
-        let found = measure(folder.path(), 1 << 20).expect("it is below the limit");
+        let found = measure(folder.path(), 1 << 20, 4).expect("it is below the limit");
         assert!((100_000..200_000).contains(&found.bytes), "{found:?}");
         assert_eq!(found.entries, 4, "{found:?}");
         assert!(found.sample.is_some());
-        let error = measure(folder.path(), 50_000).expect_err("above the limit");
+        let error = measure(folder.path(), 50_000, NAMES).expect_err("above the limit");
         assert!(error.contains("snapshot_limit"), "{error}");
+        let error = measure(folder.path(), 1 << 20, 3).expect_err("one too many");
+        assert!(error.contains("more than 3 files"), "{error}");
         for (path, said) in [
             ("none", "cannot be read"),
             ("root", "is not a folder"),
             ("two", "is not a folder"),
         ] {
-            let error = measure(&at(path), 1 << 20).expect_err("no tree");
+            let error = measure(&at(path), 1 << 20, NAMES).expect_err("no tree");
             assert!(error.contains(said), "{path}: {error}");
         }
-        let error = measure(Path::new("/dev"), u64::MAX).expect_err("no volume");
+        let error = measure(Path::new("/dev"), u64::MAX, NAMES).expect_err("no volume");
         assert!(
             error.contains("another file system") || error.contains("device"),
             "{error}"

@@ -20,6 +20,7 @@ use crate::engine::Docker;
 use crate::exit::Exit;
 use crate::owner;
 use crate::paths::Paths;
+use crate::probe::tame;
 use crate::systemd::BusAddress;
 use crate::systemd::journal::{self, Rescued};
 use crate::volumes::{Deed, LONGEST, MOST, Request, VolumeName, units_watch};
@@ -35,6 +36,9 @@ use folder::Snapshots;
 
 /// What helps where the engine's socket cannot be told.
 const NAME_IT: &str = "name its socket in node.toml: [engine] socket = \"unix:///...\"";
+
+/// Most characters of what the daemon is told.
+const SAID: usize = 600;
 
 /// Arguments of `monopod volumes`.
 #[derive(Debug, Args)]
@@ -135,12 +139,14 @@ fn request(inbox: &File, deed: Deed) -> Result<Option<Request>, (Exit, String)> 
     Ok(Some(request))
 }
 
-/// Does what was asked for and answers.
+/// Does what was asked for and answers. What is not done and answered is no failure of this half's: the daemon says
+/// more of it, and asks again.
 fn answered(paths: &Paths, desk: &Desk, deed: Deed, request: &Request) -> Exit {
     let sign = desk.sign(deed, request);
-    let done = done(paths, &sign, deed, request);
+    // A file's name is a container's choice.
+    let done = done(paths, &sign, deed, request).map_err(|text| tame(&text, SAID));
     let release = &request.release;
-    let exit = match &done {
+    match &done {
         Ok(()) => {
             let said = match deed {
                 Deed::Snapshot => "the volumes are copied before release",
@@ -148,18 +154,14 @@ fn answered(paths: &Paths, desk: &Desk, deed: Deed, request: &Request) -> Exit {
                 Deed::Forget => "no copy of volumes is kept any more for release",
             };
             journal::rescue(Rescued::Volumes, &format!("{said} {release}"));
-            Exit::Done
         }
-        Err(text) => {
-            refuse(format_args!(
-                "{} for release {release}: {text}",
-                deed.file()
-            ));
-            Exit::Failed
-        }
-    };
+        Err(text) => refuse(format_args!(
+            "{} for release {release}: {text}",
+            deed.file()
+        )),
+    }
     match sign.end(done) {
-        Ok(()) => exit,
+        Ok(()) => Exit::Done,
         Err(error) => {
             refuse(format_args!("the daemon cannot be answered: {error}"));
             Exit::Failed

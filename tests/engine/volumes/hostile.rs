@@ -1,13 +1,15 @@
 //! A daemon that was taken over: root's half is not led anywhere.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{chown, symlink};
+use std::process::Command;
 
 use monopod::volumes::Deed;
 use nix::sys::stat::Mode;
 use serde_json::json;
 
-use super::{Bench, LIMIT, RELEASE, VOLUME, names};
+use super::{Bench, LIMIT, RELEASE, VOLUME, names, release};
 
 const ASKED: [(&str, u64); 1] = [(VOLUME, LIMIT)];
 
@@ -116,6 +118,41 @@ fn what_is_put_in_the_place_of_roots_folders_is_left_alone() {
     assert_eq!(names(&answers), [""; 0]);
     assert_eq!(names(&trap), [RELEASE]);
     assert!(!bench.snapshots().exists());
+}
+
+/// Whatever a container leaves in a volume, the volume goes back, and what was there goes away: here, folders deeper
+/// than a path may be long and than a process has descriptors, of which systemd gives it 1024.
+#[test]
+fn folders_without_end_do_not_keep_a_volume_from_going_back() {
+    let bench = Bench::new();
+    let data = bench.volume(VOLUME);
+    fs::write(data.join("a"), "1").expect("written");
+    assert_eq!(bench.ask(Deed::Snapshot, &ASKED), Ok(()));
+    let mut folder = File::open(&data).expect("it is there");
+    for _ in 0..2200 {
+        let next = format!("/proc/self/fd/{}/1", folder.as_raw_fd());
+        fs::create_dir(&next).expect("made");
+        folder = File::open(&next).expect("it is there");
+    }
+    drop(folder);
+    bench.put(Deed::Restore, &ASKED, 7);
+    let half = bench.half();
+    let output = Command::new("prlimit")
+        .arg("--nofile=1024")
+        .arg(half.get_program())
+        .args(half.get_args())
+        .env_remove("DOCKER_HOST")
+        .output()
+        .expect("prlimit is there");
+    let answers = bench.root.join("run/monopod/rescue-answers");
+    let answer = fs::read_to_string(answers.join(Deed::Restore.answer(&release())));
+    assert_eq!(
+        answer.expect("an answer"),
+        r#"{"number":7,"state":"ok"}"#,
+        "{output:?}"
+    );
+    assert_eq!(names(&data), ["a"]);
+    assert_eq!(names(data.parent().expect("it has one")), ["_data"]);
 }
 
 #[test]

@@ -190,7 +190,10 @@ impl Bench {
             State::Error(text) => Err(text),
             State::Moved(_) => panic!("it has ended without a last word: {output:?}"),
         };
-        assert_eq!(done.is_ok(), output.status.success(), "{output:?}");
+        assert!(
+            output.status.success(),
+            "an answer is what it is for: {output:?}"
+        );
         done
     }
 
