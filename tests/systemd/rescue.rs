@@ -1,5 +1,6 @@
 //! An engine that is silent has its unit restarted, by who may do that.
 
+use crate::machine::eventually;
 use crate::node::{NODE, Node, WORKLOAD};
 
 fn owner() -> String {
@@ -39,4 +40,30 @@ fn without_the_privileged_half_that_rung_is_stepped_over() {
     node.ok(&format!("kill -CONT {engine}"));
     node.sick(false);
     node.await_healthy();
+}
+
+/// Neither what is no request nor what cannot be done leaves a failed unit behind, and however often that was asked,
+/// the next request is heard: it may be the one that puts volumes back.
+#[test]
+fn refused_requests_leave_the_privileged_half_as_it_was() {
+    let node = Node::healthy();
+    // More than any start limit that the units have had.
+    node.ok("mkdir -p /run/monopod/rescue && cd /run/monopod/rescue
+        for request in $(seq 32); do
+            echo nonsense >snapshot
+            while [ -e snapshot ]; do sleep 0.1; done
+        done");
+    node.ok(r#"echo '{"number":7,"release":"0123456789ab","volumes":[{"name":"none","limit":1}]}' >/run/monopod/new
+        mv /run/monopod/new /run/monopod/rescue/restore"#);
+    let answer = "/run/monopod/rescue-answers/restore-0123456789ab";
+    eventually("it is answered", || node.read(answer).contains("error"));
+    assert!(
+        node.read(answer).contains("no copy of it"),
+        "{}",
+        node.read(answer)
+    );
+    eventually("the path unit waits for the next one", || {
+        node.show("monopod-volumes.path", "SubState") == "waiting"
+    });
+    assert_eq!(node.ok("systemctl --failed --no-legend --plain"), "");
 }
