@@ -28,15 +28,21 @@ pub fn write(folder: &Path, text: &str) -> io::Result<()> {
         Ok(()) | Err(nix::Error::ENOENT) => {}
         Err(error) => return Err(error.into()),
     }
+    let named = new(&open, text).and_then(|()| Ok(renameat(&open, NEW, &open, NAME)?));
+    if named.is_err() {
+        // A full stick keeps no half of it.
+        let _ = unlinkat(&open, NEW, UnlinkatFlags::NoRemoveDir);
+    }
+    named.and_then(|()| open.sync_all())
+}
+
+fn new(folder: &File, text: &str) -> io::Result<()> {
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IROTH;
-    let mut file = File::from(openat(&open, NEW, flags, mode)?);
+    let mut file = File::from(openat(folder, NEW, flags, mode)?);
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    drop(file);
-    renameat(&open, NEW, &open, NAME)?;
-    open.sync_all()
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -62,6 +68,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&result).expect("read"), "ok\n");
         write(&stick, "again\n").expect("written");
         assert_eq!(fs::read_to_string(&result).expect("read"), "again\n");
+        assert_eq!(fs::read_dir(&stick).expect("a folder").count(), 1);
+        // What cannot be replaced is left, and nothing beside it.
+        fs::remove_file(&result).expect("it is there");
+        fs::create_dir(&result).expect("made");
+        assert!(write(&stick, "no").is_err());
         assert_eq!(fs::read_dir(&stick).expect("a folder").count(), 1);
         // Nor is the folder itself a link.
         symlink(&stick, root.path().join("link")).expect("a link");

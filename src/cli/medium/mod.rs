@@ -250,7 +250,8 @@ impl Reading<'_> {
         let Some(out) = child.stdout.take() else {
             return Ok(false);
         };
-        let (sender, lines) = mpsc::channel();
+        // Whoever says more than is listened to, waits.
+        let (sender, lines) = mpsc::sync_channel(16);
         std::thread::spawn(move || {
             let mut out = BufReader::new(out);
             while let Some(line) = next_line(&mut out) {

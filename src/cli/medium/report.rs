@@ -17,6 +17,9 @@ pub const LINE: u64 = 16 << 10;
 /// Most characters of one text in it.
 const TEXT: usize = 400;
 
+/// Most characters of all of it in one line: what is told of a stick stays far below what is read of a story.
+const ALL: usize = 4000;
+
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Line {
@@ -174,7 +177,7 @@ impl Outcome {
                 "nothing on it is for this node".to_owned()
             });
         }
-        parts.join("; ")
+        tame(&parts.join("; "), ALL)
     }
 
     /// All of it for a file that people read.

@@ -28,6 +28,9 @@ use crate::systemd::journal::{self, Stick};
 const STARTING: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Longest story, bytes.
+const STORY: u64 = 4 * LINE;
+
 /// How long a hook may take.
 const HOOK: Duration = Duration::from_secs(30);
 
@@ -83,7 +86,7 @@ pub fn run(paths: &Paths) -> Exit {
 
 fn read_story() -> io::Result<Story> {
     let mut text = String::new();
-    stdin().take(4 * LINE).read_to_string(&mut text)?;
+    stdin().take(STORY).read_to_string(&mut text)?;
     Ok(serde_json::from_str(&text)?)
 }
 
@@ -138,12 +141,18 @@ async fn first_word(client: &Client, line: &str) -> Result<(), ClientError> {
 }
 
 async fn run_hook(hook: &Path, story: &Story, good: bool) {
-    if let Err(text) = only_roots(hook) {
-        warn!("the hook of node.toml is not run: {text}");
-        return;
-    }
+    // What was looked at is what is run, whatever a link leads to later.
+    let program = match only_roots(hook) {
+        Ok(program) => program,
+        Err(text) => {
+            warn!("the hook of node.toml is not run: {text}");
+            return;
+        }
+    };
     let release = story.releases.first().map(ToString::to_string);
-    let run = tokio::process::Command::new(hook)
+    let run = tokio::process::Command::new(program)
+        // A program of many names goes by this one.
+        .arg0(hook)
         .env_clear()
         .env(
             "PATH",
@@ -164,20 +173,21 @@ async fn run_hook(hook: &Path, story: &Story, good: bool) {
     }
 }
 
-/// Whether nobody but root can change what is run.
-fn only_roots(hook: &Path) -> Result<(), String> {
-    for (number, path) in hook.ancestors().enumerate() {
-        let seen = |error: io::Error| format!("{}: {error}", path.display());
+/// The program that a hook leads to, if nobody but root can change what is run.
+fn only_roots(hook: &Path) -> Result<PathBuf, String> {
+    let seen = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    let program = std::fs::canonicalize(hook).map_err(|error| seen(hook, error))?;
+    for path in hook.ancestors().chain(program.ancestors()) {
         // A link's own owner is of no matter where nobody else can write in its folder.
-        let found = std::fs::metadata(path).map_err(seen)?;
+        let found = std::fs::metadata(path).map_err(|error| seen(path, error))?;
         if found.uid() != 0 || found.mode() & 0o022 != 0 {
             return Err(format!("others than root can change {}", path.display()));
         }
-        if number == 0 && !found.is_file() {
-            return Err(format!("{} is no file", path.display()));
-        }
     }
-    Ok(())
+    if !program.is_file() {
+        return Err(format!("{} is no file", hook.display()));
+    }
+    Ok(program)
 }
 
 #[cfg(test)]
@@ -185,11 +195,38 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
+    use super::super::report::{Outcome, What};
     use super::*;
+
+    #[test]
+    fn the_longest_story_is_understood() {
+        let mut outcome = Outcome::default();
+        for _ in 0..200 {
+            outcome.add(&"\u{1f4be}".repeat(500), What::Failed("\"".repeat(500)));
+        }
+        let story = Story {
+            line: outcome.line(),
+            good: false,
+            archives: true,
+            releases: vec![ReleaseId::new("0123456789ab").expect("an id"); 200],
+            hook: Some(PathBuf::from("/x".repeat(2000))),
+        };
+        let text = serde_json::to_string(&story).expect("text");
+        assert!(text.len() as u64 <= STORY, "{}", text.len());
+    }
 
     #[test]
     fn a_hook_is_roots_alone() {
         assert!(only_roots(Path::new("/bin/sh")).is_ok());
+        // Below "/", so that only what the link leads to is in question.
+        let links = tempfile::tempdir_in("/run").expect("a folder");
+        let theirs = tempfile::tempdir_in("/tmp").expect("a folder");
+        let (link, program) = (links.path().join("hook"), theirs.path().join("hook"));
+        fs::write(&program, "").expect("a file");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("ours");
+        std::os::unix::fs::symlink(&program, &link).expect("a link");
+        let why = only_roots(&link).expect_err("a link to /tmp");
+        assert!(why.contains("can change /tmp"), "{why}");
         let none = only_roots(Path::new("/usr/bin/no-such-program")).expect_err("none");
         assert!(none.contains("no-such-program"), "{none}");
         assert!(
