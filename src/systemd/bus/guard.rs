@@ -28,7 +28,10 @@ impl Caller {
 }
 
 /// Lets root and the daemon's own user through.
-pub(super) async fn only_root(connection: &Connection, header: &Header<'_>) -> Result<(), Refusal> {
+pub(super) async fn root_or_ourselves(
+    connection: &Connection,
+    header: &Header<'_>,
+) -> Result<(), Refusal> {
     caller(connection, header).await.map(drop)
 }
 

@@ -14,7 +14,7 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, ObjectPath, OwnedObjectPath, Variant, fdo, interface};
 
 use super::containers::path;
-use super::guard::{Refusal, caller, only_root};
+use super::guard::{Refusal, caller, root_or_ourselves};
 use super::{PATH, ReleaseAsk, Reply, Request, RequestError, releases};
 use crate::core::api::Report;
 use crate::daemon::{EngineStatus, Status};
@@ -84,7 +84,7 @@ impl Supervisor {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, Refusal> {
-        only_root(connection, &header).await?;
+        caller(connection, &header).await?.root()?;
         self.put(Request::Plan).await
     }
 
@@ -95,7 +95,7 @@ impl Supervisor {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Refusal> {
-        only_root(connection, &header).await?;
+        caller(connection, &header).await?.root()?;
         let name = (!container.is_empty()).then(|| container.to_owned());
         self.put(|reply| Request::Restart(name, reply)).await
     }
@@ -106,7 +106,7 @@ impl Supervisor {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Refusal> {
-        only_root(connection, &header).await?;
+        root_or_ourselves(connection, &header).await?;
         self.put(Request::Reload).await
     }
 
@@ -116,7 +116,7 @@ impl Supervisor {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Refusal> {
-        only_root(connection, &header).await?;
+        root_or_ourselves(connection, &header).await?;
         match self.requests.send(Request::StoreChanged).await {
             Ok(()) => Ok(()),
             Err(_) => Err(ending().into()),
@@ -130,7 +130,7 @@ impl Supervisor {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Refusal> {
-        only_root(connection, &header).await?;
+        root_or_ourselves(connection, &header).await?;
         let line = tame(text, MEDIUM_LINE);
         match self.requests.send(Request::Medium(line)).await {
             Ok(()) => Ok(()),
