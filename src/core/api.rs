@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::ledger::{Entry, Part, Volatile};
 use crate::core::update::ReleaseId;
-pub use crate::core::update::{Gates, NotNow, Staged};
+pub use crate::core::update::{Gates, NotNow, Staged, TaskId};
 use crate::spec::types::{
     Activation, Condition, Escalation, Health, Healthcheck, Ready, Role, Trial,
 };
@@ -287,19 +287,19 @@ pub enum Event {
     /// What came of [`Action::Rescue`]: somebody has taken the request, or nobody has, for this reason.
     Rescued(Rescue, Result<(), String>),
     /// A release that is being staged still moves.
-    StageMoved(ReleaseId),
+    StageMoved(TaskId),
     /// What came of [`Action::Stage`].
-    Staged(ReleaseId, Result<Staged, NotNow>),
+    Staged(TaskId, Result<Staged, NotNow>),
     /// What [`Action::LookAtGates`] has found.
-    Gates(Gates),
+    Gates(TaskId, Gates),
     /// What came of [`Action::Hook`].
-    Hooked(ReleaseId, Result<(), NotNow>),
+    Hooked(TaskId, Result<(), NotNow>),
     /// What came of [`Action::Snapshot`].
-    Snapshotted(ReleaseId, Result<(), String>),
+    Snapshotted(TaskId, Result<(), String>),
     /// What came of [`Action::Restore`].
-    Restored(ReleaseId, Result<(), String>),
+    Restored(TaskId, Result<(), String>),
     /// What came of [`Action::Load`].
-    Loaded(ReleaseId, Result<Vec<Desired>, NotNow>),
+    Loaded(TaskId, Result<Vec<Desired>, NotNow>),
     /// Root asks for a restart of one container, or of all.
     Restart(Option<Role>),
     /// The daemon is to end.
@@ -376,19 +376,19 @@ pub enum Action {
     Rescue(Rescue, String),
     /// Check a release's files, give the engine its images, sync them to disk; touch nothing that runs.
     /// Report [`Event::StageMoved`] on the way and [`Event::Staged`] at the end.
-    Stage(ReleaseId),
+    Stage(TaskId, ReleaseId),
     /// See what stands between a staged release and its switch, and report [`Event::Gates`].
-    LookAtGates,
+    LookAtGates(TaskId),
     /// Ask whether a release may be tried: its key, and its hook, which has 5 min. Report [`Event::Hooked`].
-    Hook(ReleaseId),
+    Hook(TaskId, ReleaseId),
     /// Copy the volumes before this release is tried, and report [`Event::Snapshotted`].
-    Snapshot(ReleaseId),
+    Snapshot(TaskId, ReleaseId),
     /// Put the volumes back as they were before this release, and report [`Event::Restored`].
-    Restore(ReleaseId),
+    Restore(TaskId, ReleaseId),
     /// Read a release's files and report [`Event::Loaded`].
-    Load(ReleaseId),
-    /// From now on containers are made as this release says, which has been staged or loaded.
-    Enforce(ReleaseId),
+    Load(TaskId, ReleaseId),
+    /// From now on containers are made as this release says, as that task has staged or loaded it.
+    Enforce(TaskId, ReleaseId),
     /// Remove every other release, its images and its copies of volumes.
     Tidy(BTreeSet<ReleaseId>),
     /// Tell systemd.

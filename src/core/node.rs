@@ -137,13 +137,14 @@ impl Node {
                         actions.extend(self.supervisor.switch(now, Vec::new(), true));
                     }
                     Order::Switch {
+                        task,
                         release,
                         desired,
                         on_trial,
                     } => {
                         self.emptied = false;
                         // Before any call that follows from it.
-                        actions.push(Action::Enforce(release));
+                        actions.push(Action::Enforce(task, release));
                         actions.extend(self.supervisor.switch(now, desired, on_trial));
                     }
                     Order::Committed => self.supervisor.trial_over(),

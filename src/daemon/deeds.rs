@@ -15,7 +15,9 @@ use tracing::warn;
 
 use super::in_force::InForce;
 use super::{files, image, ledger, rebuild, rescue};
-use crate::core::api::{Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState};
+use crate::core::api::{
+    Action, Answer, AppNote, Call, Event, Fault, OpId, Outcome, SeenState, TaskId,
+};
 use crate::core::ledger::{Durable, Entry};
 use crate::core::update::ReleaseId;
 use crate::engine::{Docker, Engine, Identity};
@@ -48,8 +50,10 @@ pub(super) struct Shared {
     pub(super) engine: Docker,
     /// What containers are made by.
     pub(super) in_force: RefCell<Rc<InForce>>,
-    /// The releases that were staged or loaded last, until one of them is in force.
-    pub(super) ready: RefCell<Vec<Rc<InForce>>>,
+    /// The releases that were staged or loaded last, by which task, until one of them is in force.
+    pub(super) ready: RefCell<Vec<(TaskId, Rc<InForce>)>>,
+    /// The staging under way.
+    pub(super) staging: RefCell<Option<AbortHandle>>,
     /// The release before which volumes were copied, until the copies are removed.
     pub(super) copied: RefCell<Option<ReleaseId>>,
     /// By ID, the names of images that were taken from the engine and have not come again yet.
@@ -138,6 +142,7 @@ impl Deeds {
             engine,
             in_force: RefCell::new(in_force),
             ready: RefCell::default(),
+            staging: RefCell::default(),
             copied: RefCell::new(
                 durable
                     .book

@@ -48,7 +48,7 @@ async fn run(command: Command) -> Result<(), NotNow> {
         Err(Unended::Unstarted(error)) => Err(unstarted(&error)),
         Err(Unended::Lost(error)) => Err(NotNow::Later(error.to_string())),
         Err(Unended::Late) => Err(NotNow::Never(format!(
-            "it did not end within {} min",
+            "its hook did not end within {} min",
             HOOK.as_secs() / 60
         ))),
     }
@@ -56,7 +56,7 @@ async fn run(command: Command) -> Result<(), NotNow> {
 
 /// What is wrong with the program itself is wrong tomorrow, too; what the machine lacks may come.
 fn unstarted(error: &io::Error) -> NotNow {
-    let text = format!("it cannot be run: {error}");
+    let text = format!("its hook cannot be run: {error}");
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::PermissionDenied => NotNow::Never(text),
         _ if error.raw_os_error() == Some(Errno::ENOEXEC as i32) => NotNow::Never(text),
@@ -71,11 +71,11 @@ fn answer(Ended { status, said }: Ended) -> Result<(), NotNow> {
         (Some(code), _) => format!("exit code {code}"),
         (None, signal) => format!("signal {}", signal.unwrap_or_default()),
     };
-    if status.code() == Some(NOT_NOW) {
-        Err(NotNow::Later(why))
+    Err(if status.code() == Some(NOT_NOW) {
+        NotNow::Later(format!("its hook says that it is no good moment: {why}"))
     } else {
-        Err(NotNow::Never(why))
-    }
+        NotNow::Never(format!("its hook refuses it: {why}"))
+    })
 }
 
 /// The hook, where nobody but the daemon writes, with the content that the release's id stands for: whoever
@@ -127,14 +127,19 @@ mod tests {
     fn its_exit_code_is_its_answer_and_its_last_line_the_reason() {
         assert_eq!(asked("exit 0"), Ok(()));
         let low = "echo first >&2; printf 'low\\tbattery\\n\\n' >&2; exit 75";
-        assert_eq!(asked(low), Err(NotNow::Later("low battery".to_owned())));
+        assert_eq!(
+            asked(low),
+            Err(NotNow::Later(
+                "its hook says that it is no good moment: low battery".to_owned()
+            ))
+        );
         assert_eq!(
             asked("exit 3"),
-            Err(NotNow::Never("exit code 3".to_owned()))
+            Err(NotNow::Never("its hook refuses it: exit code 3".to_owned()))
         );
         assert_eq!(
             asked("kill -9 $$"),
-            Err(NotNow::Never("signal 9".to_owned()))
+            Err(NotNow::Never("its hook refuses it: signal 9".to_owned()))
         );
     }
 

@@ -357,16 +357,22 @@ impl Running {
                 Action::Report(report) => self.report(report),
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
                 Action::Exit => self.exit = Some(Exit::Done),
-                Action::Stage(id) => {
+                Action::Stage(task, id) => {
                     let committed = self.was_committed(&id);
-                    self.deeds.stage(id, committed);
+                    self.deeds.stage(task, id, committed);
                 }
-                Action::Hook(id) => {
+                Action::Hook(task, id) => {
                     let committed = self.was_committed(&id);
-                    self.deeds.hook(id, committed);
+                    self.deeds.hook(task, id, committed);
                 }
-                Action::Snapshot(id) => self.deeds.snapshot(id, self.node.update().book.current),
-                Action::Restore(id) => self.deeds.restore(id, self.node.update().book.current),
+                Action::Snapshot(task, id) => {
+                    let current = self.node.update().book.current;
+                    self.deeds.snapshot(task, id, current);
+                }
+                Action::Restore(task, id) => {
+                    let current = self.node.update().book.current;
+                    self.deeds.restore(task, id, current);
+                }
                 action => self.deeds.start(action),
             }
         }

@@ -15,7 +15,7 @@ use super::deeds::Shared;
 use super::in_force::{InForce, LoadError};
 use super::{civil, clock, hook, image, sync};
 use crate::bundle::Trust;
-use crate::core::api::{Event, Fault, Gates, NotNow, Staged};
+use crate::core::api::{Event, Fault, Gates, NotNow, Staged, TaskId};
 use crate::core::update::ReleaseId;
 use crate::release::{Origin, ReleaseError, Releases};
 use crate::spec;
@@ -25,6 +25,7 @@ use crate::spec::types::UpdatePolicy;
 /// Checks a release's files and gives the engine its images.
 pub(super) async fn stage(
     shared: &Shared,
+    task: TaskId,
     id: &ReleaseId,
     committed: bool,
 ) -> Result<(Staged, Rc<InForce>), NotNow> {
@@ -38,11 +39,10 @@ pub(super) async fn stage(
     for container in &Rc::clone(&kept.workload).containers {
         let reference = &container.image;
         let pinned = kept.image(container).map(str::to_owned);
-        let moved = || shared.tell(Event::StageMoved(id.clone()));
+        let moved = || shared.tell(Event::StageMoved(task));
         // The way back is not barred by what only another repair would need.
         if !committed {
-            let bundled = matches!(kept.release.origin, Origin::Bundle { .. });
-            let whole = image::is_kept(shared, reference, pinned.as_deref(), bundled, moved).await;
+            let whole = image::is_kept(shared, reference, pinned.as_deref(), signed, moved).await;
             whole.map_err(later)?;
         }
         let image = image::give(shared, reference, pinned.as_deref(), moved).await;
@@ -50,7 +50,7 @@ pub(super) async fn stage(
         known.insert(reference.clone(), image);
     }
     // What the engine has written must outlast a power cut before anything depends on it.
-    shared.tell(Event::StageMoved(id.clone()));
+    shared.tell(Event::StageMoved(task));
     sync::to_disk(shared).await?;
     if kept.release.images.values().any(Option::is_none) {
         // From now on a newer image under the same name is another release.
@@ -100,12 +100,7 @@ pub(super) async fn may_be_tried(
             return Ok(());
         }
     }
-    hook::ask(shared, id, current).await.map_err(|no| match no {
-        NotNow::Later(why) => {
-            NotNow::Later(format!("its hook says that it is no good moment: {why}"))
-        }
-        NotNow::Never(why) => NotNow::Never(format!("its hook refuses it: {why}")),
-    })
+    hook::ask(shared, id, current).await
 }
 
 fn load(shared: &Shared, id: &ReleaseId) -> Result<InForce, NotNow> {

@@ -12,7 +12,7 @@ use tracing::{error, warn};
 use super::deeds::{Deeds, Shared, helper};
 use super::in_force::{InForce, LoadError};
 use super::{staging, volumes};
-use crate::core::api::{Action, Event, NotNow};
+use crate::core::api::{Action, Event, NotNow, TaskId};
 use crate::core::update::ReleaseId;
 use crate::release::{ReleaseError, Releases};
 use crate::spec;
@@ -49,10 +49,10 @@ impl Shared {
     }
 
     /// A release may be in force soon.
-    fn remember(&self, release: Rc<InForce>) {
+    fn remember(&self, task: TaskId, release: Rc<InForce>) {
         let mut ready = self.ready.borrow_mut();
-        ready.retain(|known| known.id() != release.id());
-        ready.push(release);
+        ready.retain(|(_, known)| known.id() != release.id());
+        ready.push((task, release));
         // One that is to be tried, and one to go back to.
         let over = ready.len().saturating_sub(2);
         ready.drain(..over);
@@ -69,18 +69,18 @@ impl Deeds {
     pub(super) fn start_for_update(&mut self, action: Action) {
         let shared = Rc::clone(&self.shared);
         match action {
-            Action::LookAtGates => {
+            Action::LookAtGates(task) => {
                 spawn_local(async move {
                     let policy = shared.policy.borrow().clone();
                     let gates = staging::gates(&policy).await;
-                    shared.tell(Event::Gates(gates));
+                    shared.tell(Event::Gates(task, gates));
                 });
             }
-            Action::Load(id) => {
+            Action::Load(task, id) => {
                 let result = match InForce::load(&shared.paths, &id) {
                     Ok(loaded) => {
                         let desired = loaded.desired(&shared.paths);
-                        shared.remember(Rc::new(loaded));
+                        shared.remember(task, Rc::new(loaded));
                         Ok(desired)
                     }
                     // What is damaged stays so; a device that it names may come again.
@@ -89,17 +89,17 @@ impl Deeds {
                     )) => Err(NotNow::Never(error.to_string())),
                     Err(error) => Err(NotNow::Later(error.to_string())),
                 };
-                shared.tell(Event::Loaded(id, result));
+                shared.tell(Event::Loaded(task, result));
             }
-            Action::Enforce(id) => self.enforce(&id),
+            Action::Enforce(task, id) => self.enforce(task, &id),
             Action::Tidy(kept) => {
                 spawn_local(tidy(shared, kept));
             }
             // The rest is the supervisor's, or the loop's own.
-            Action::Stage(_)
-            | Action::Hook(_)
-            | Action::Snapshot(_)
-            | Action::Restore(_)
+            Action::Stage(..)
+            | Action::Hook(..)
+            | Action::Snapshot(..)
+            | Action::Restore(..)
             | Action::Engine(..)
             | Action::Abandon(_)
             | Action::Probe { .. }
@@ -116,30 +116,35 @@ impl Deeds {
 
     /// Checks a release's files and gives the engine its images. One that was `committed` before is trusted
     /// for that; of any other the signature must hold now, too.
-    pub(super) fn stage(&mut self, id: ReleaseId, committed: bool) {
+    /// Whatever was being staged before is not wanted any more.
+    pub(super) fn stage(&mut self, task: TaskId, id: ReleaseId, committed: bool) {
         let shared = Rc::clone(&self.shared);
-        spawn_local(async move {
-            let result = staging::stage(&shared, &id, committed).await;
+        let staging = spawn_local(async move {
+            let result = staging::stage(&shared, task, &id, committed).await;
             let result = result.map(|(staged, ready)| {
-                shared.remember(ready);
+                shared.remember(task, ready);
                 staged
             });
-            shared.tell(Event::Staged(id, result));
+            shared.tell(Event::Staged(task, result));
         });
+        let before = self.shared.staging.replace(Some(staging.abort_handle()));
+        if let Some(before) = before {
+            before.abort();
+        }
     }
 
     /// Asks whether a release may be tried. As for [`Self::stage`], one that was `committed` before is trusted.
-    pub(super) fn hook(&mut self, id: ReleaseId, committed: bool) {
+    pub(super) fn hook(&mut self, task: TaskId, id: ReleaseId, committed: bool) {
         let shared = Rc::clone(&self.shared);
         spawn_local(async move {
             let current = shared.in_force().id().clone();
             let result = staging::may_be_tried(&shared, &id, &current, committed).await;
-            shared.tell(Event::Hooked(id, result));
+            shared.tell(Event::Hooked(task, result));
         });
     }
 
     /// Has the volumes copied before a release is tried in the place of `current`.
-    pub(super) fn snapshot(&mut self, id: ReleaseId, current: Option<ReleaseId>) {
+    pub(super) fn snapshot(&mut self, task: TaskId, id: ReleaseId, current: Option<ReleaseId>) {
         let shared = Rc::clone(&self.shared);
         *shared.copied.borrow_mut() = Some(id.clone());
         spawn_local(async move {
@@ -147,12 +152,12 @@ impl Deeds {
                 Ok(volumes) => volumes::snapshot(&shared.paths, &id, &volumes).await,
                 Err(text) => Err(text),
             };
-            shared.tell(Event::Snapshotted(id, result));
+            shared.tell(Event::Snapshotted(task, result));
         });
     }
 
     /// Has them put back.
-    pub(super) fn restore(&mut self, id: ReleaseId, current: Option<ReleaseId>) {
+    pub(super) fn restore(&mut self, task: TaskId, id: ReleaseId, current: Option<ReleaseId>) {
         let shared = Rc::clone(&self.shared);
         spawn_local(async move {
             let result = match shared.volumes(&id, current.as_ref()) {
@@ -161,15 +166,15 @@ impl Deeds {
             };
             // Copies that could not be put back are not thrown away.
             *shared.copied.borrow_mut() = result.is_ok().then(|| id.clone());
-            shared.tell(Event::Restored(id, result));
+            shared.tell(Event::Restored(task, result));
         });
     }
 
-    /// From now on containers are made as this release says, which was staged or loaded.
-    fn enforce(&mut self, id: &ReleaseId) {
+    /// From now on containers are made as this release says, as that task has staged or loaded it.
+    fn enforce(&mut self, task: TaskId, id: &ReleaseId) {
         let ready = std::mem::take(&mut *self.shared.ready.borrow_mut());
-        match ready.into_iter().find(|ready| ready.id() == id) {
-            Some(ready) => self.change(ready),
+        match ready.into_iter().find(|(by, _)| *by == task) {
+            Some((_, ready)) => self.change(ready),
             None if self.in_force().id() == id => {}
             None => match InForce::load(&self.shared.paths, id) {
                 Ok(loaded) => self.change(Rc::new(loaded)),

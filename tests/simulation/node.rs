@@ -1039,17 +1039,17 @@ impl Node {
                 self.count_towards_the_minute()?;
                 self.reported(report.kind)?;
             }
-            Action::Stage(_)
-            | Action::LookAtGates
-            | Action::Hook(_)
-            | Action::Snapshot(_)
-            | Action::Restore(_)
-            | Action::Load(_)
+            Action::Stage(..)
+            | Action::LookAtGates(_)
+            | Action::Hook(..)
+            | Action::Snapshot(..)
+            | Action::Restore(..)
+            | Action::Load(..)
             | Action::Tidy(_) => {
                 self.count_towards_the_minute()?;
                 self.begin_deed(action);
             }
-            Action::Enforce(id) => self.enforce(id)?,
+            Action::Enforce(task, id) => self.enforce(task, id)?,
             Action::Exit => self.exit()?,
         }
         Ok(())

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use monopod::core::api::{Action, Desired, Event, Gates, NotNow, Staged};
+use monopod::core::api::{Action, Desired, Event, Gates, NotNow, Staged, TaskId};
 use monopod::core::ledger::{self, Durable, Entry, Part};
 use monopod::core::update::{Ask, Book, By, Origin, ReleaseId, TrialRecord, UpdateView, Wish};
 use monopod::spec::types::{Activation, Healthcheck, Role, Trial};
@@ -122,6 +122,8 @@ pub enum Turn {
     StagingFails(u64),
     /// The next so many deeds of the shell for an update never end.
     DeedsLost(u32),
+    /// The next so many of them take so much longer (s): others may be begun in the meantime.
+    DeedsSlow(u32, u64),
     /// The next so many copies of volumes, there or back, fail.
     CopiesFail(u32),
     /// For so long (s) no release can be read.
@@ -146,16 +148,22 @@ pub struct Shelf {
     /// The number of the release that the node's own file makes.
     local: usize,
     revoked: BTreeSet<u8>,
-    /// What a daemon has staged or loaded: with which drop-ins, and what it makes.
-    remembered: BTreeMap<ReleaseId, (u8, Vec<Desired>)>,
+    /// What a daemon has staged or loaded, by which task: with which drop-ins, and what it makes.
+    remembered: BTreeMap<TaskId, (ReleaseId, u8, Vec<Desired>)>,
+    /// With which drop-ins it was begun to stage it.
+    begun: BTreeMap<TaskId, u8>,
     /// Of this release containers are made.
     pub enforced: Option<ReleaseId>,
+    /// As it was when it was read last.
+    made: Vec<Desired>,
     window_until: Duration,
     hold_file_until: Duration,
     lock_file_until: Duration,
     pub manual: bool,
     staging_until: Duration,
     lost: u32,
+    /// The next so many deeds take so long.
+    slow: (u32, Duration),
     copies_fail: u32,
     loading_until: Duration,
     later: BTreeMap<ReleaseId, u32>,
@@ -277,6 +285,7 @@ impl Shelf {
     pub fn mend(&mut self) {
         self.cured = true;
         self.lost = 0;
+        self.slow.0 = 0;
         self.copies_fail = 0;
         self.window_until = Duration::ZERO;
         self.hold_file_until = Duration::ZERO;
@@ -328,13 +337,9 @@ impl Node {
         }
         let running = book.running().cloned();
         self.shelf.remembered.clear();
+        self.shelf.begun.clear();
         self.shelf.enforced.clone_from(&running);
-        if let Some(running) = running {
-            let desired = self.shelf.desired(&running, self.variant);
-            self.shelf
-                .remembered
-                .insert(running, (self.variant, desired));
-        }
+        self.shelf.made = self.wanted();
         self.shelf.trial_by = self.now + trial().deadline + SLACK;
         self.shelf.stage = ("idle", self.now);
         (durable, book)
@@ -560,6 +565,10 @@ impl Node {
                 self.shelf.lost += times;
                 Ok(())
             }
+            Turn::DeedsSlow(times, span) => {
+                self.shelf.slow = (*times, Duration::from_secs(*span));
+                Ok(())
+            }
             Turn::CopiesFail(times) => {
                 self.shelf.copies_fail += times;
                 Ok(())
@@ -600,27 +609,25 @@ impl Node {
 
     /// What containers are made of just now.
     pub(super) fn in_force(&self) -> Vec<Desired> {
-        let remembered =
-            (self.shelf.enforced.as_ref()).and_then(|id| self.shelf.remembered.get(id));
-        remembered.map_or_else(|| self.wanted(), |(_, desired)| desired.clone())
+        self.shelf.made.clone()
     }
 
     /// The node's drop-ins are read again.
     pub(super) fn read_again(&mut self) {
-        let desired = self.wanted();
-        if let Some(id) = self.shelf.enforced.clone() {
-            self.shelf.remembered.insert(id, (self.variant, desired));
-        }
+        self.shelf.made = self.wanted();
     }
 
     /// From now on containers are made as this release says.
-    pub(super) fn enforce(&mut self, id: ReleaseId) -> Result<(), String> {
-        let Some((variant, _)) = self.shelf.remembered.get(&id) else {
+    pub(super) fn enforce(&mut self, task: TaskId, id: ReleaseId) -> Result<(), String> {
+        let Some((_, variant, made)) =
+            (self.shelf.remembered.get(&task)).filter(|(of, ..)| *of == id)
+        else {
             return Err(format!(
                 "{id} is in force, and was neither staged nor loaded"
             ));
         };
         let stale = *variant != self.variant;
+        let made = made.clone();
         let view = self.view_of_update();
         if view.as_ref().is_some_and(|view| view.stage == "trial") {
             let disk = self.on_disk().book.clone();
@@ -636,6 +643,7 @@ impl Node {
             self.shelf.began = Some(id.clone());
         }
         self.shelf.enforced = Some(id);
+        self.shelf.made = made;
         self.leave_out();
         if stale {
             // The node's drop-ins have changed since it was staged.
@@ -650,21 +658,24 @@ impl Node {
             return Ok(());
         }
         let event = match action {
-            Action::Stage(id) => {
-                let result = self.stage(&id);
-                Event::Staged(id, result)
+            Action::Stage(task, id) => {
+                let result = self.stage(task, &id);
+                Event::Staged(task, result)
             }
-            Action::LookAtGates => Event::Gates(Gates {
-                window: (self.now < self.shelf.window_until)
-                    .then(|| self.shelf.window_until.saturating_sub(self.now)),
-                hold_file: self.now < self.shelf.hold_file_until,
-                lock_file: self.now < self.shelf.lock_file_until,
-            }),
-            Action::Hook(id) => {
+            Action::LookAtGates(task) => {
+                let gates = Gates {
+                    window: (self.now < self.shelf.window_until)
+                        .then(|| self.shelf.window_until.saturating_sub(self.now)),
+                    hold_file: self.now < self.shelf.hold_file_until,
+                    lock_file: self.now < self.shelf.lock_file_until,
+                };
+                Event::Gates(task, gates)
+            }
+            Action::Hook(task, id) => {
                 let result = self.hook(&id);
-                Event::Hooked(id, result)
+                Event::Hooked(task, result)
             }
-            Action::Snapshot(id) => {
+            Action::Snapshot(task, id) => {
                 // One that was called off copies for nobody.
                 if self.shelf.stage.0 == "snapshot" {
                     self.no_container_runs("copied")?;
@@ -674,22 +685,22 @@ impl Node {
                     let volume = self.shelf.volume;
                     self.shelf.copies.insert(id.clone(), volume);
                 }
-                Event::Snapshotted(id, result)
+                Event::Snapshotted(task, result)
             }
-            Action::Restore(id) => {
+            Action::Restore(task, id) => {
                 let result = self.restore(&id)?;
-                Event::Restored(id, result)
+                Event::Restored(task, result)
             }
-            Action::Load(id) => {
+            Action::Load(task, id) => {
                 let result = if self.now < self.shelf.loading_until || !self.shelf.is_whole(&id) {
                     Err(NotNow::Never("its folder cannot be read".to_owned()))
                 } else {
                     let desired = self.shelf.desired(&id, self.variant);
-                    let kept = (self.variant, desired.clone());
-                    self.shelf.remembered.insert(id.clone(), kept);
+                    let kept = (id, self.variant, desired.clone());
+                    self.shelf.remembered.insert(task, kept);
                     Ok(desired)
                 };
-                Event::Loaded(id, result)
+                Event::Loaded(task, result)
             }
             Action::Tidy(mut kept) => {
                 // What was asked for since then stays.
@@ -705,7 +716,7 @@ impl Node {
         self.deliver(generation, event)
     }
 
-    fn stage(&mut self, id: &ReleaseId) -> Result<Staged, NotNow> {
+    fn stage(&mut self, task: TaskId, id: &ReleaseId) -> Result<Staged, NotNow> {
         if self.now < self.shelf.staging_until {
             return Err(NotNow::Later("no space left".to_owned()));
         }
@@ -716,9 +727,10 @@ impl Node {
             return Err(NotNow::Never("its files are not valid".to_owned()));
         }
         let make = self.shelf.make(id);
-        let desired = self.shelf.desired(id, self.variant);
-        let kept = (self.variant, desired.clone());
-        self.shelf.remembered.insert(id.clone(), kept);
+        let variant = (self.shelf.begun.get(&task)).map_or(self.variant, |variant| *variant);
+        let desired = self.shelf.desired(id, variant);
+        let kept = (id.clone(), variant, desired.clone());
+        self.shelf.remembered.insert(task, kept);
         Ok(Staged {
             desired,
             volumes: make.volumes,
@@ -784,19 +796,30 @@ impl Node {
     /// Begins a deed for an update.
     pub(super) fn begin_deed(&mut self, action: Action) {
         let hangs = match &action {
-            Action::Hook(id) => self.shelf.make(id).hook == Hook::Hangs,
+            Action::Hook(_, id) => self.shelf.make(id).hook == Hook::Hangs,
             _ => false,
         };
         if hangs || self.shelf.lost > 0 && !matches!(action, Action::Tidy(_)) {
             self.shelf.lost = self.shelf.lost.saturating_sub(1);
             return;
         }
-        let millis = match &action {
-            Action::Stage(_) => 2000,
-            Action::Snapshot(_) | Action::Restore(_) => 3000,
-            _ => 50,
+        let (usual, most) = match &action {
+            Action::Stage(task, _) => {
+                self.shelf.begun.insert(*task, self.variant);
+                (2000, u64::MAX)
+            }
+            // The shell gives these up itself.
+            Action::Snapshot(..) | Action::Restore(..) => (3000, 1800),
+            Action::Hook(..) => (50, 300),
+            _ => (50, u64::MAX),
         };
-        let at = self.now + Duration::from_millis(millis);
+        let mut span = Duration::from_millis(usual);
+        let (times, slow) = &mut self.shelf.slow;
+        if *times > 0 && !matches!(action, Action::Tidy(_)) {
+            *times -= 1;
+            span += (*slow).min(Duration::from_secs(most));
+        }
+        let at = self.now + span;
         self.at(at, Due::Deed(self.generation, action));
     }
 

@@ -477,6 +477,7 @@ pub fn a_turn() -> impl Strategy<Value = Turn> {
         1 => any::<bool>().prop_map(Turn::Automatic),
         1 => (1..300u64).prop_map(Turn::StagingFails),
         1 => (1..3u32).prop_map(Turn::DeedsLost),
+        2 => (1..4u32, 1..3000u64).prop_map(|(times, span)| Turn::DeedsSlow(times, span)),
         2 => (1..5u32).prop_map(Turn::CopiesFail),
         1 => (1..100u64).prop_map(Turn::LoadingFails),
         1 => which().prop_map(Turn::Damaged),

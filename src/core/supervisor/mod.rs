@@ -303,7 +303,7 @@ impl Supervisor {
             | Event::Persisted(Part::Book, _)
             | Event::StageMoved(_)
             | Event::Staged(..)
-            | Event::Gates(_)
+            | Event::Gates(..)
             | Event::Hooked(..)
             | Event::Snapshotted(..)
             | Event::Restored(..)

@@ -29,7 +29,7 @@ mod tests;
 pub use ask::{Ask, Origin, Refused, Wish};
 pub use book::{Book, By, Next, Rejected, TrialRecord};
 pub use id::ReleaseId;
-pub use told::{Gates, NotNow, Staged};
+pub use told::{Gates, NotNow, Staged, TaskId};
 pub use view::UpdateView;
 
 use std::collections::BTreeSet;
@@ -68,8 +68,9 @@ pub struct Facts {
 pub(crate) enum Order {
     /// They all go.
     Empty,
-    /// From now on there are these, of this release.
+    /// From now on there are these, of this release, as that task has read it.
     Switch {
+        task: TaskId,
         release: ReleaseId,
         desired: Vec<Desired>,
         on_trial: bool,
@@ -88,6 +89,7 @@ pub struct Update {
     now: Time,
     /// What no release needs any more is to go, as soon as the ledger says so, too.
     tidy_due: bool,
+    next_task: u64,
     actions: Vec<Action>,
     orders: Vec<Order>,
 }
@@ -105,6 +107,7 @@ impl Update {
             locks,
             now,
             tidy_due: false,
+            next_task: 1,
             actions: Vec::new(),
             orders: Vec::new(),
         }
@@ -119,13 +122,13 @@ impl Update {
                     self.not_written(&text);
                 }
             }
-            Event::StageMoved(release) => self.stage_moved(release),
-            Event::Staged(release, result) => self.staged(release, result.clone()),
-            Event::Gates(gates) => self.looked(gates),
-            Event::Hooked(release, result) => self.hooked(release, result.clone()),
-            Event::Snapshotted(release, result) => self.snapshotted(release, result.clone()),
-            Event::Restored(release, result) => self.restored(release, result.clone()),
-            Event::Loaded(release, result) => self.loaded(release, result.clone()),
+            Event::StageMoved(task) => self.stage_moved(*task),
+            Event::Staged(task, result) => self.staged(*task, result.clone()),
+            Event::Gates(task, gates) => self.looked(*task, gates),
+            Event::Hooked(task, result) => self.hooked(*task, result.clone()),
+            Event::Snapshotted(task, result) => self.snapshotted(*task, result.clone()),
+            Event::Restored(task, result) => self.restored(*task, result.clone()),
+            Event::Loaded(task, result) => self.loaded(*task, result.clone()),
             // What was missing may have come, and so may room.
             Event::StoreChanged | Event::PreloadDone => self.stage_now(),
             Event::App(role, AppNote::Busy(true)) => {
@@ -222,6 +225,14 @@ impl Update {
             .flatten()
             .filter(|time| *time > self.now)
             .min()
+    }
+
+    /// Has the shell do something, under a name of its own.
+    fn begin(&mut self, action: impl FnOnce(TaskId) -> Action) -> TaskId {
+        let task = TaskId(self.next_task);
+        self.next_task += 1;
+        self.actions.push(action(task));
+        task
     }
 
     fn report(&mut self, kind: ReportKind, text: String) {

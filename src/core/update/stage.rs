@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::trial::{Back, RECORD, Trying};
 use super::waiting::{Look, Waiting};
 use super::{Book, By, Facts, Next, ReleaseId, Rules, Update};
-use crate::core::api::{Action, NotNow, ReportKind, Staged};
+use crate::core::api::{Action, NotNow, ReportKind, Staged, TaskId};
 use crate::core::time::Time;
 use crate::core::update::{Order, TrialRecord};
 
@@ -34,6 +34,7 @@ pub(super) enum Stage {
     Idle,
     /// Its files are checked, and the engine is given its images.
     Staging {
+        task: TaskId,
         release: ReleaseId,
         attempt: u32,
         by: Time,
@@ -52,11 +53,19 @@ pub(super) enum Stage {
         look: Look,
     },
     /// Its hook is asked.
-    Hooking { ready: Ready, by: Time },
+    Hooking {
+        task: TaskId,
+        ready: Ready,
+        by: Time,
+    },
     /// The old containers go, so that their volumes do not change while they are copied.
     Emptying { ready: Ready, by: Time },
     /// The volumes are copied.
-    Snapshotting { ready: Ready, by: Time },
+    Snapshotting {
+        task: TaskId,
+        ready: Ready,
+        by: Time,
+    },
     /// It is being written down that it is on trial.
     Recording {
         ready: Ready,
@@ -74,6 +83,8 @@ pub(super) enum Stage {
 /// A release that can be tried at any moment.
 #[derive(Clone, Debug)]
 pub(super) struct Ready {
+    /// Under which it was staged.
+    pub task: TaskId,
     pub release: ReleaseId,
     pub staged: Staged,
     /// Who activates it.
@@ -129,7 +140,7 @@ impl Stage {
             | Self::Recording { by, .. } => Some(*by),
             Self::Delayed { at, .. } => Some(*at),
             Self::Waiting { look, .. } => match look {
-                Look::At(time) | Look::Under(time) => Some(*time),
+                Look::At(time) | Look::Under(_, time) => Some(*time),
                 Look::Never => None,
             },
             Self::Trial(trying) => trying.deadline(rules, facts),
@@ -156,6 +167,7 @@ impl Update {
                 release,
                 attempt,
                 by,
+                ..
             } if *by <= now => {
                 let (release, attempt) = (release.clone(), *attempt);
                 self.delay(release, attempt, "it does not come to an end".to_owned());
@@ -172,7 +184,7 @@ impl Update {
                 true
             }
             Stage::Waiting { .. } => self.wait(),
-            Stage::Hooking { ready, by } if *by <= now => {
+            Stage::Hooking { ready, by, .. } if *by <= now => {
                 let release = ready.release.clone();
                 self.stage = Stage::Idle;
                 self.reject(&release, "its hook does not come to an end");
@@ -180,9 +192,10 @@ impl Update {
             }
             Stage::Emptying { ready, .. } if facts.empty => {
                 let ready = ready.clone();
-                self.actions.push(Action::Snapshot(ready.release.clone()));
+                let release = ready.release.clone();
+                let task = self.begin(|task| Action::Snapshot(task, release));
                 let by = now + COPYING;
-                self.stage = Stage::Snapshotting { ready, by };
+                self.stage = Stage::Snapshotting { task, ready, by };
                 true
             }
             Stage::Emptying { ready, by } if *by <= now => {
@@ -190,7 +203,7 @@ impl Update {
                 self.call_off(&ready, "the old containers do not end");
                 true
             }
-            Stage::Snapshotting { ready, by } if *by <= now => {
+            Stage::Snapshotting { ready, by, .. } if *by <= now => {
                 let ready = ready.clone();
                 self.call_off(&ready, "copying its volumes does not come to an end");
                 true
@@ -219,17 +232,19 @@ impl Update {
     }
 
     fn begin_staging(&mut self, release: ReleaseId, attempt: u32) -> Stage {
-        self.actions.push(Action::Stage(release.clone()));
+        let staged = release.clone();
+        let task = self.begin(|task| Action::Stage(task, staged));
         Stage::Staging {
+            task,
             release,
             attempt,
             by: self.now + STAGING,
         }
     }
 
-    pub(super) fn stage_moved(&mut self, moved: &ReleaseId) {
-        if let Stage::Staging { release, by, .. } = &mut self.stage
-            && release == moved
+    pub(super) fn stage_moved(&mut self, moved: TaskId) {
+        if let Stage::Staging { task, by, .. } = &mut self.stage
+            && *task == moved
         {
             *by = self.now + STAGING;
         }
@@ -253,14 +268,18 @@ impl Update {
         }
     }
 
-    pub(super) fn staged(&mut self, which: &ReleaseId, result: Result<Staged, NotNow>) {
+    pub(super) fn staged(&mut self, which: TaskId, result: Result<Staged, NotNow>) {
         let Stage::Staging {
-            release, attempt, ..
+            task,
+            release,
+            attempt,
+            ..
         } = &self.stage
         else {
             return;
         };
-        if release != which {
+        // The answer to an earlier attempt is of other files, perhaps.
+        if *task != which {
             return;
         }
         let (release, attempt) = (release.clone(), *attempt);
@@ -273,6 +292,7 @@ impl Update {
                 let by = By::Policy;
                 self.stage = Stage::Waiting {
                     ready: Ready {
+                        task: which,
                         release,
                         staged,
                         by,
@@ -305,17 +325,17 @@ impl Update {
         };
     }
 
-    pub(super) fn snapshotted(&mut self, which: &ReleaseId, result: Result<(), String>) {
-        let Stage::Snapshotting { ready, .. } = &self.stage else {
+    pub(super) fn snapshotted(&mut self, which: TaskId, result: Result<(), String>) {
+        let Stage::Snapshotting { task, ready, .. } = &self.stage else {
             return;
         };
-        if ready.release != *which {
+        if *task != which {
             return;
         }
         let ready = ready.clone();
         match result {
             Ok(()) if self.is_withdrawn() => {
-                let back = Back::loading(which.clone(), self.pen.wanted(), "it was withdrawn");
+                let back = Back::loading(ready.release, self.pen.wanted(), "it was withdrawn");
                 self.stage = Stage::Back(back);
             }
             Ok(()) => self.stage = self.record(ready, true, true),
@@ -396,6 +416,7 @@ impl Update {
             ),
         );
         self.orders.push(Order::Switch {
+            task: ready.task,
             release: release.clone(),
             desired: ready.staged.desired,
             on_trial: true,

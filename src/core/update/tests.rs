@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::core::api::{Gates, NotNow, Parting, Staged};
+use crate::core::api::{Gates, NotNow, Parting, Policy, Staged};
 
 fn id(number: u8) -> ReleaseId {
     ReleaseId::new(&format!("{number:012x}")).expect("an id")
@@ -45,6 +45,8 @@ struct Story {
     /// Books written.
     books: Vec<Book>,
     asked: Vec<&'static str>,
+    /// Nothing that is asked for is answered; it is kept here.
+    open: Option<Vec<Action>>,
 }
 
 impl Story {
@@ -78,6 +80,7 @@ impl Story {
             told: Vec::new(),
             books: Vec::new(),
             asked: Vec::new(),
+            open: None,
         }
     }
 
@@ -115,6 +118,12 @@ impl Story {
             }
         }
         for action in self.update.actions() {
+            if let Some(open) = &mut self.open
+                && !matches!(action, Action::Persist(_) | Action::Report(_))
+            {
+                open.push(action);
+                continue;
+            }
             match action {
                 Action::Persist(_) if self.disk_hangs => {}
                 Action::Persist(Entry::Book(book)) => {
@@ -123,32 +132,32 @@ impl Story {
                     }
                     events.push(Event::Persisted(Part::Book, self.disk.clone()));
                 }
-                Action::Stage(release) => {
+                Action::Stage(task, _) => {
                     self.asked.push("stage");
-                    events.push(Event::Staged(release, self.staged.clone()));
+                    events.push(Event::Staged(task, self.staged.clone()));
                 }
-                Action::LookAtGates => {
+                Action::LookAtGates(task) => {
                     self.asked.push("gates");
-                    events.push(Event::Gates(self.gates.clone()));
+                    events.push(Event::Gates(task, self.gates.clone()));
                 }
-                Action::Hook(release) => {
+                Action::Hook(task, _) => {
                     self.asked.push("hook");
-                    events.push(Event::Hooked(release, self.hook.clone()));
+                    events.push(Event::Hooked(task, self.hook.clone()));
                 }
-                Action::Snapshot(release) => {
+                Action::Snapshot(task, _) => {
                     assert!(self.empty, "volumes are copied under running containers");
                     self.asked.push("snapshot");
-                    events.push(Event::Snapshotted(release, self.copied.clone()));
+                    events.push(Event::Snapshotted(task, self.copied.clone()));
                 }
-                Action::Restore(release) => {
+                Action::Restore(task, _) => {
                     assert!(self.empty, "volumes are put back under running containers");
                     self.asked.push("restore");
-                    events.push(Event::Restored(release, self.copied.clone()));
+                    events.push(Event::Restored(task, self.copied.clone()));
                 }
-                Action::Load(release) => {
+                Action::Load(task, _) => {
                     let result = self.loads.clone().map(|()| Vec::new());
                     let result = result.map_err(NotNow::Never);
-                    events.push(Event::Loaded(release, result));
+                    events.push(Event::Loaded(task, result));
                 }
                 Action::Report(report) => self.told.push(report.kind),
                 Action::Tidy(kept) => assert!(kept.contains(self.runs().expect("something runs"))),
@@ -633,7 +642,56 @@ fn what_comes_in_the_way_during_a_look_counts() {
     story.gates.window = Some(Duration::from_secs(600));
     story.offer(2).expect("taken");
     story.ask(Ask::Hold(true)).expect("held");
-    story.event(Event::Gates(Gates::default()));
+    story.event(Event::Gates(TaskId(2), Gates::default()));
+    assert_eq!(story.runs(), Some(&id(1)));
+}
+
+#[test]
+fn an_answer_to_an_earlier_task_is_not_the_later_ones() {
+    // The files have changed while it was staged, so it is staged again; then the first staging ends.
+    let mut story = Story::new();
+    story.open = Some(Vec::new());
+    story.offer(2).expect("taken");
+    let policy = Policy {
+        activation: Activation::Automatic,
+        ..Policy::default()
+    };
+    story.event(Event::Reload {
+        desired: Vec::new(),
+        policy: Some(policy),
+    });
+    let open = story.open.take().unwrap_or_default();
+    let [Action::Stage(first, _), Action::Stage(second, _)] = open[..] else {
+        panic!("{open:?}");
+    };
+    let staged = story.staged.clone();
+    story.event(Event::Staged(first, staged.clone()));
+    assert_eq!(
+        story.runs(),
+        Some(&id(1)),
+        "it has read the files as they were"
+    );
+    story.event(Event::Staged(second, staged));
+    assert_eq!(story.runs(), Some(&id(2)));
+}
+
+#[test]
+fn volumes_that_are_put_back_for_the_second_time_are_not_there_when_the_first_answers() {
+    let mut story = Story::new();
+    story.staged.as_mut().expect("staged").volumes = true;
+    story.offer(2).expect("taken");
+    story.open = Some(Vec::new());
+    story.exhausted = Some("ill".to_owned());
+    story.event(Event::Tick);
+    // Half an hour without an answer, and once more.
+    story.pass(Duration::from_secs(2000));
+    let open = story.open.take().unwrap_or_default();
+    let [Action::Restore(first, _), Action::Restore(second, _)] = open[..] else {
+        panic!("{open:?}");
+    };
+    story.event(Event::Restored(first, Ok(())));
+    assert_eq!(story.runs(), None, "they are being written");
+    story.event(Event::Restored(second, Ok(())));
     assert_eq!(story.runs(), Some(&id(1)));
 }
 

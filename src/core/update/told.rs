@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::core::api::Desired;
 
+/// Names one thing that the shell does for an update, so that a late answer is known for what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub u64);
+
 /// A release that can be tried at any moment: its files are good, and the engine has its images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Staged {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::stage::{COPYING, EMPTY, Stage};
 use super::{Book, Facts, Order, ReleaseId, Rules, TrialRecord, Update, span};
-use crate::core::api::{Action, Desired, NotNow, ReportKind};
+use crate::core::api::{Action, Desired, NotNow, ReportKind, TaskId};
 use crate::core::time::Time;
 
 /// How long reading a release's files may take.
@@ -78,7 +78,11 @@ enum Step {
     /// The containers go, so that nothing writes to the volumes.
     Emptying { by: Time },
     /// The volumes are put back.
-    Restoring { by: Time, attempt: u32 },
+    Restoring {
+        task: TaskId,
+        by: Time,
+        attempt: u32,
+    },
     /// That did not work, and is tried again.
     RestoreLater { at: Time, attempt: u32 },
     /// That the volumes are as they were is being written down.
@@ -105,7 +109,7 @@ impl Step {
 #[derive(Clone, Copy, Debug)]
 enum Load {
     Due,
-    Under { by: Time },
+    Under { task: TaskId, by: Time },
     Later { at: Time },
 }
 
@@ -138,7 +142,7 @@ impl Back {
             Step::RestoreLater { at, .. } => Some(*at),
             Step::Loading { state, .. } => match state {
                 Load::Due => None,
-                Load::Under { by } => Some(*by),
+                Load::Under { by, .. } => Some(*by),
                 Load::Later { at } => Some(*at),
             },
         }
@@ -239,55 +243,49 @@ impl Update {
     pub(super) fn go_back(&mut self, facts: &Facts) -> bool {
         let now = self.now;
         let dry = self.pen.is_dry();
-        let Stage::Back(back) = &mut self.stage else {
+        let Stage::Back(back) = &self.stage else {
             return false;
         };
-        let step = match &mut back.step {
+        let failed = back.failed.clone();
+        let step = match back.step.clone() {
             // A node whose ledger cannot be written goes back all the same.
-            Step::Recording { by, volumes } if dry || *by <= now => {
-                if *volumes {
+            Step::Recording { by, volumes } if dry || by <= now => {
+                if volumes {
                     self.orders.push(Order::Empty);
                     Step::Emptying { by: now + EMPTY }
                 } else {
-                    Step::loading(candidates(self.pen.wanted(), &back.failed))
+                    Step::loading(candidates(self.pen.wanted(), &failed))
                 }
             }
-            Step::Emptying { by } if facts.empty || *by <= now => {
-                self.actions.push(Action::Restore(back.failed.clone()));
-                Step::Restoring {
-                    by: now + COPYING,
-                    attempt: 1,
-                }
-            }
-            Step::Restoring { by, .. } if *by <= now => {
-                let failed = back.failed.clone();
-                self.restored(&failed, Err("it does not come to an end".to_owned()));
+            Step::Emptying { by } if facts.empty || by <= now => self.restore(failed, 1),
+            Step::Restoring { task, by, .. } if by <= now => {
+                self.restored(task, Err("it does not come to an end".to_owned()));
                 return true;
             }
-            Step::RestoreLater { at, attempt } if *at <= now => {
-                self.actions.push(Action::Restore(back.failed.clone()));
-                Step::Restoring {
-                    by: now + COPYING,
-                    attempt: *attempt + 1,
-                }
-            }
-            Step::Ended { by } if dry || *by <= now => {
-                Step::loading(candidates(self.pen.wanted(), &back.failed))
+            Step::RestoreLater { at, attempt } if at <= now => self.restore(failed, attempt + 1),
+            Step::Ended { by } if dry || by <= now => {
+                Step::loading(candidates(self.pen.wanted(), &failed))
             }
             Step::Loading {
-                candidates, state, ..
+                candidates,
+                attempts,
+                state,
             } => {
                 let due = match state {
                     Load::Due => true,
-                    Load::Under { by } => *by <= now,
-                    Load::Later { at } => *at <= now,
+                    Load::Under { by, .. } => by <= now,
+                    Load::Later { at } => at <= now,
                 };
-                let Some(first) = candidates.first().filter(|_| due) else {
+                let Some(first) = candidates.first().filter(|_| due).cloned() else {
                     return false;
                 };
-                self.actions.push(Action::Load(first.clone()));
-                *state = Load::Under { by: now + LOADING };
-                return false;
+                let task = self.begin(|task| Action::Load(task, first));
+                let by = now + LOADING;
+                Step::Loading {
+                    candidates,
+                    attempts,
+                    state: Load::Under { task, by },
+                }
             }
             Step::Recording { .. }
             | Step::Emptying { .. }
@@ -295,22 +293,33 @@ impl Update {
             | Step::RestoreLater { .. }
             | Step::Ended { .. } => return false,
         };
-        back.step = step;
+        if let Stage::Back(back) = &mut self.stage {
+            back.step = step;
+        }
         true
     }
 
-    pub(super) fn restored(&mut self, which: &ReleaseId, result: Result<(), String>) {
+    fn restore(&mut self, failed: ReleaseId, attempt: u32) -> Step {
+        let task = self.begin(|task| Action::Restore(task, failed));
+        Step::Restoring {
+            task,
+            by: self.now + COPYING,
+            attempt,
+        }
+    }
+
+    pub(super) fn restored(&mut self, which: TaskId, result: Result<(), String>) {
         let now = self.now;
         let Stage::Back(back) = &mut self.stage else {
             return;
         };
-        let Step::Restoring { attempt, .. } = back.step else {
+        let Step::Restoring { task, attempt, .. } = back.step else {
             return;
         };
-        if back.failed != *which {
+        if task != which {
             return;
         }
-        let why = back.why.clone();
+        let (failed, why) = (back.failed.clone(), back.why.clone());
         match result {
             Err(text) if attempt < RESTORES => {
                 back.step = Step::RestoreLater {
@@ -326,7 +335,7 @@ impl Update {
             // An application with newer data is better than none.
             Err(text) => self.report(
                 ReportKind::RescueFailed,
-                format!("the volumes stay as release {which} has left them: {text}"),
+                format!("the volumes stay as release {failed} has left them: {text}"),
             ),
             Ok(()) => {}
         }
@@ -337,7 +346,7 @@ impl Update {
         }
     }
 
-    pub(super) fn loaded(&mut self, which: &ReleaseId, result: Result<Vec<Desired>, NotNow>) {
+    pub(super) fn loaded(&mut self, which: TaskId, result: Result<Vec<Desired>, NotNow>) {
         let now = self.now;
         let Stage::Back(back) = &mut self.stage else {
             return;
@@ -350,12 +359,15 @@ impl Update {
         else {
             return;
         };
-        if candidates.first() != Some(which) {
+        if !matches!(state, Load::Under { task, .. } if *task == which) {
             return;
         }
+        let Some(release) = candidates.first().cloned() else {
+            return;
+        };
         let (why_not, for_good) = match result {
             Ok(desired) => {
-                self.back_again(which, desired);
+                self.back_again(which, &release, desired);
                 return;
             }
             Err(NotNow::Later(text)) => (text, false),
@@ -365,26 +377,28 @@ impl Update {
             at: now + LOAD_AGAIN,
         };
         *attempts += 1;
+        let told = for_good || *attempts == 1;
         if for_good || *attempts >= LOADS {
             *attempts = 0;
             // In turn, and never to an end: what cannot be read now may be readable the next time.
             candidates.rotate_left(1);
         }
-        if for_good || *attempts == 1 {
+        if told {
             self.report(
                 ReportKind::ReleaseDelayed,
-                format!("release {which} cannot be put in force: {why_not}"),
+                format!("release {release} cannot be put in force: {why_not}"),
             );
         }
     }
 
     /// What is to run again can be read.
-    fn back_again(&mut self, which: &ReleaseId, desired: Vec<Desired>) {
+    fn back_again(&mut self, task: TaskId, which: &ReleaseId, desired: Vec<Desired>) {
         let Stage::Back(back) = &self.stage else {
             return;
         };
         let (failed, why) = (back.failed.clone(), back.why.clone());
         self.orders.push(Order::Switch {
+            task,
             release: which.clone(),
             desired,
             on_trial: false,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::stage::{Ready, Stage};
-use super::{By, ReleaseId, Update};
-use crate::core::api::{Action, Gates, NotNow, ReportKind};
+use super::{By, Update};
+use crate::core::api::{Action, Gates, NotNow, ReportKind, TaskId};
 use crate::core::time::Time;
 use crate::spec::types::Activation;
 
@@ -58,7 +58,7 @@ pub(super) enum Look {
     /// At this time.
     At(Time),
     /// It is being looked, until this time.
-    Under(Time),
+    Under(TaskId, Time),
     /// When something changes.
     Never,
 }
@@ -67,7 +67,7 @@ impl Update {
     /// Looks whether a waiting release may go.
     pub(super) fn look_now(&mut self) {
         if let Stage::Waiting { look, .. } = &mut self.stage
-            && !matches!(look, Look::Under(_))
+            && !matches!(look, Look::Under(..))
         {
             *look = Look::At(self.now);
         }
@@ -110,22 +110,24 @@ impl Update {
                 self.ask_hook(ready);
                 true
             }
-            (_, Look::Under(time)) if time > now => false,
+            (_, Look::Under(_, time)) if time > now => false,
             (_, Look::At(time)) if time > now => false,
-            (By::Policy | By::Hand | By::Manual, Look::At(_) | Look::Under(_) | Look::Never) => {
-                *look = Look::Under(now + LOOK_BY);
-                self.actions.push(Action::LookAtGates);
+            (By::Policy | By::Hand | By::Manual, Look::At(_) | Look::Under(..) | Look::Never) => {
+                let task = self.begin(Action::LookAtGates);
+                if let Stage::Waiting { look, .. } = &mut self.stage {
+                    *look = Look::Under(task, now + LOOK_BY);
+                }
                 false
             }
         }
     }
 
-    pub(super) fn looked(&mut self, gates: &Gates) {
+    pub(super) fn looked(&mut self, which: TaskId, gates: &Gates) {
         let now = self.now;
         let Stage::Waiting { ready, why, look } = &mut self.stage else {
             return;
         };
-        if !matches!(look, Look::Under(_)) {
+        if !matches!(look, Look::Under(task, _) if *task == which) {
             // Since then something has come in the way that is known without a look.
             return;
         }
@@ -169,19 +171,20 @@ impl Update {
 
     fn ask_hook(&mut self, ready: Ready) {
         if ready.staged.hook && ready.by != By::Back {
-            self.actions.push(Action::Hook(ready.release.clone()));
+            let release = ready.release.clone();
+            let task = self.begin(|task| Action::Hook(task, release));
             let by = self.now + HOOKING;
-            self.stage = Stage::Hooking { ready, by };
+            self.stage = Stage::Hooking { task, ready, by };
         } else {
             self.go(ready);
         }
     }
 
-    pub(super) fn hooked(&mut self, which: &ReleaseId, result: Result<(), NotNow>) {
-        let Stage::Hooking { ready, .. } = &self.stage else {
+    pub(super) fn hooked(&mut self, which: TaskId, result: Result<(), NotNow>) {
+        let Stage::Hooking { task, ready, .. } = &self.stage else {
             return;
         };
-        if ready.release != *which {
+        if *task != which {
             return;
         }
         let ready = ready.clone();
@@ -197,7 +200,7 @@ impl Update {
             }
             Err(NotNow::Never(why)) => {
                 self.stage = Stage::Idle;
-                self.reject(which, &why);
+                self.reject(&ready.release, &why);
             }
         }
     }
