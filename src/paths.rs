@@ -63,7 +63,7 @@ impl Paths {
         self.state().join("store")
     }
 
-    /// `var/lib/monopod/preload`: archives that are imported at start.
+    /// `var/lib/monopod/preload`: archives and bundles that are imported at start.
     pub fn preload(&self) -> PathBuf {
         self.state().join("preload")
     }
@@ -76,6 +76,11 @@ impl Paths {
     /// `var/lib/monopod/releases`: a folder for each release.
     pub fn releases(&self) -> PathBuf {
         self.state().join("releases")
+    }
+
+    /// `var/lib/monopod/incoming`: releases of bundles that wait for the daemon to check them.
+    pub fn incoming(&self) -> PathBuf {
+        self.state().join("incoming")
     }
 
     /// `var/lib/monopod/snapshots`: copies of volumes, for a rollback. Root's.

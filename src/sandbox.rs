@@ -2,8 +2,8 @@
 //!
 //! It keeps file work, memory and threads. It loses the ways to speak to anyone (the engine's socket among
 //! them), to start a program, and to look into, signal or limit another process. Of the file system it keeps
-//! the store, the releases, and the archive for reading, where the kernel has Landlock (5.13 and newer). An
-//! older kernel leaves it the files of its user, so it must not have the right to read those of others there;
+//! the store, the drop folder, and for reading the archive and the releases, where the kernel has Landlock (5.13
+//! and newer). An older kernel leaves it the files of its user, so it must not have the right to read those of others there;
 //! what else runs as that user cannot be looked into ([`crate::owner::shut_out`]), and the unit that
 //! reads sticks shows it nothing to write to but the store. None of it can be taken off again.
 
@@ -16,13 +16,13 @@ use landlock::{
 
 mod calls;
 
-/// Shuts this process in, for good: the folders `ours` to read and write, `archive` to read.
+/// Shuts this process in, for good: the folders `ours` to read and write, those of `read` to read.
 ///
 /// # Errors
 ///
 /// A sentence for people: this kernel or machine has no such filters.
-pub fn enter(ours: &[&Path], archive: Option<&Path>) -> Result<(), String> {
-    keep_only(ours, archive)
+pub fn enter(ours: &[&Path], read: &[&Path]) -> Result<(), String> {
+    keep_only(ours, read)
         .map_err(|error| format!("the kernel takes no Landlock rules: {error}"))?;
     let program = calls::filter()
         .map_err(|error| format!("the system call filter cannot be made: {error}"))?;
@@ -76,9 +76,9 @@ pub fn landlock() -> bool {
 }
 
 /// Gives up every file but these. What a path is opened for before stays open.
-fn keep_only(ours: &[&Path], archive: Option<&Path>) -> Result<(), RulesetError> {
+fn keep_only(ours: &[&Path], read: &[&Path]) -> Result<(), RulesetError> {
     let all = AccessFs::from_all(ABI::V3);
-    let read = AccessFs::from_read(ABI::V3);
+    let reading = AccessFs::from_read(ABI::V3);
     let rule = |path: &Path, access| {
         PathFd::new(path)
             .ok()
@@ -87,7 +87,7 @@ fn keep_only(ours: &[&Path], archive: Option<&Path>) -> Result<(), RulesetError>
     let rules = ours
         .iter()
         .map(|folder| rule(folder, all))
-        .chain([archive.and_then(|archive| rule(archive, read))]);
+        .chain(read.iter().map(|path| rule(path, reading)));
     Ruleset::default()
         .handle_access(all)?
         .create()?
@@ -117,29 +117,39 @@ mod tests {
     #[test]
     fn what_is_left_is_our_folders_and_the_archive() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (store, releases) = (folder.path().join("store"), folder.path().join("releases"));
-        let (archive, other) = (folder.path().join("a.tar"), folder.path().join("b.tar"));
-        let socket = folder.path().join("engine.sock");
+        let path = |name: &str| folder.path().join(name);
+        let (store, incoming, releases) = (path("store"), path("incoming"), path("releases"));
+        let (archive, other) = (path("a.tar"), path("b.tar"));
+        let socket = path("engine.sock");
         let _engine = UnixListener::bind(&socket).expect("a socket");
-        fs::create_dir(&store).expect("a store");
-        fs::create_dir(&releases).expect("a folder");
-        let ledger = folder.path().join("ledger");
-        for file in [&archive, &other, &ledger] {
+        for folder in [&store, &incoming, &releases, &releases.join("id")] {
+            fs::create_dir(folder).expect("a folder");
+        }
+        let (ledger, record) = (path("ledger"), releases.join("id/release.json"));
+        for file in [&archive, &other, &ledger, &record] {
             fs::write(file, "x").expect("a file");
         }
         let mut sleeper = Command::new("sleep").arg("600").spawn().expect("a program");
         let victim = i32::try_from(sleeper.id()).expect("a number");
         std::thread::spawn(move || {
-            enter(&[&store, &releases], Some(&archive)).expect("shut in");
-            fs::create_dir(releases.join("new")).expect("a release is made");
-            fs::write(releases.join("new/workload.toml"), "y").expect("and written");
-            fs::rename(releases.join("new"), releases.join("id")).expect("and named");
+            enter(&[&store, &incoming], &[&archive, &releases]).expect("shut in");
+            fs::create_dir(incoming.join("new")).expect("a release is dropped");
+            fs::write(incoming.join("new/workload.toml"), "y").expect("and written");
+            fs::rename(incoming.join("new"), incoming.join("id")).expect("and named");
             fs::write(store.join("blob"), "y").expect("the store is written");
             fs::rename(store.join("blob"), store.join("kept")).expect("and renamed in");
             assert_eq!(fs::read(&archive).expect("the archive is read"), b"x");
+            assert_eq!(fs::read(&record).expect("and what is known"), b"x");
             let denied = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
             assert!(fs::write(&ledger, "z").is_err_and(denied));
             assert!(fs::write(&archive, "z").is_err_and(denied));
+            assert!(fs::write(&record, "z").is_err_and(denied));
+            assert!(fs::remove_file(&record).is_err_and(denied));
+            assert!(fs::create_dir(releases.join("other")).is_err_and(denied));
+            let moved = fs::rename(releases.join("id"), releases.join("gone"));
+            assert!(moved.is_err_and(denied));
+            let swapped = fs::rename(incoming.join("id"), releases.join("other"));
+            assert!(swapped.is_err());
             assert!(fs::read(&other).is_err_and(denied));
             assert!(fs::read("/etc/passwd").is_err_and(denied));
             // What is no file of its own, or is not made of bytes alone.

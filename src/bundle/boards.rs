@@ -42,7 +42,7 @@ impl Machine {
     }
 
     /// Whether a release is for this machine.
-    pub(super) fn check(&self, manifest: &Manifest) -> Result<(), Refusal> {
+    pub fn check(&self, manifest: &Manifest) -> Result<(), Refusal> {
         if let Some(wanted) = manifest.minimum_monopod
             && wanted > self.version
         {

@@ -44,3 +44,4 @@ pub use sign::{attach, resign};
 pub use since::{Since, since};
 pub use take::{TakeOptions, Taken, take, take_file};
 pub use verify::{Opened, Verified, open, verify};
+pub use workload::name as workload_name;

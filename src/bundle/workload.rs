@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// # Errors
 ///
 /// One line for people.
-pub(super) fn name(bytes: &[u8]) -> Result<String, String> {
+pub fn name(bytes: &[u8]) -> Result<String, String> {
     #[derive(Deserialize)]
     struct Named {
         name: String,

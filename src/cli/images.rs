@@ -296,7 +296,14 @@ async fn prune(paths: &Paths, store: &Store, engine: &Docker) -> Exit {
         references,
         ..Pins::default()
     };
-    let unknown = match releases(paths) {
+    // What was brought and is not taken over yet needs its images, too.
+    let brought = Releases::adopt_here(paths, &[]).and_then(|adopted| {
+        adopted.complaints().for_each(complain);
+        let folder = paths.incoming();
+        let unfinished = format!("something waits in {}", folder.display());
+        (!adopted.is_unfinished()).then_some(()).ok_or(unfinished)
+    });
+    let unknown = match brought.and_then(|()| releases(paths)) {
         Ok(releases) => {
             pins.add_releases(&releases);
             let mut damaged = releases.into_iter().filter_map(Result::err);

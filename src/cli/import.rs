@@ -70,9 +70,12 @@ pub(super) struct Unpacked {
     pub layers_added: usize,
     pub layers_known: usize,
     pub bytes_added: u64,
-    /// Archives of the preload folder that were not taken.
+    /// Files of the preload folder that were not taken.
     #[serde(default)]
     pub lacking: usize,
+    /// The releases that the preload folder's bundles have brought.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<UnpackedRelease>,
     /// The release, if it was a bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<UnpackedRelease>,
@@ -179,6 +182,12 @@ pub fn run(paths: &Paths, arguments: &Import) -> Exit {
         }
         tell_daemon().await;
         show(arguments, &unpacked, &fed);
+        for release in &unpacked.releases {
+            let offered = offer_preloaded(release, arguments.json).await;
+            if exit == Exit::Done {
+                exit = offered;
+            }
+        }
         if exit == Exit::Done && unpacked.lacking > 0 {
             Exit::Failed
         } else {
@@ -191,6 +200,35 @@ pub fn run(paths: &Paths, arguments: &Import) -> Exit {
 async fn tell_daemon() {
     if let Ok(client) = Client::connect(&BusAddress::system()).await {
         let _ = client.store_changed().await;
+    }
+}
+
+/// As of a stick, the daemon is told of each release that the preload folder has brought.
+async fn offer_preloaded(release: &UnpackedRelease, json: bool) -> Exit {
+    if !json {
+        print(format_args!(
+            "{}, signed by {}: {}",
+            release.line, release.key, release.id
+        ));
+    }
+    let ask = ReleaseAsk::Offer {
+        id: release.id.clone(),
+        wish: Wish::Take,
+        downgrade: false,
+    };
+    match release::put(&ask).await {
+        Ok(next) => {
+            if !json {
+                print(next);
+            }
+            Exit::Done
+        }
+        // The one that starts just now asks for this folder itself, and then looks what has come of it.
+        Err(ClientError::NoBus(..) | ClientError::NoDaemon) => {
+            note("no daemon runs; the next one finds the release");
+            Exit::Done
+        }
+        Err(error) => release::told(&error),
     }
 }
 

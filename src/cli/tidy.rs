@@ -38,6 +38,17 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
         complain(text);
         return Exit::Failed;
     }
+    // What was brought and is not taken over yet needs its images, too.
+    let unknown = match Releases::adopt_here(paths, &[]) {
+        Ok(adopted) => {
+            adopted.complaints().for_each(complain);
+            adopted.is_unfinished()
+        }
+        Err(text) => {
+            complain(text);
+            true
+        }
+    };
     let releases = Releases::new(paths);
     let found = match releases.list() {
         Ok(found) => found,
@@ -68,7 +79,7 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
             .as_ref()
             .is_err_and(|damaged| keep.contains(&damaged.id))
     };
-    let images_too = !found.iter().any(damaged);
+    let images_too = !unknown && !found.iter().any(damaged);
     let mut exit = Exit::Done;
     let mut fail = |text: String| {
         complain(text);

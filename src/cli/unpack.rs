@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read, stdin};
+use std::io::{self, BufReader, Read, stdin};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -13,15 +13,18 @@ use clap::Args;
 use super::bundle::{import_exit, release_line, told};
 use super::import::{Unpacked, UnpackedImage, UnpackedRelease};
 use super::progress::Bar;
-use super::{complain, hint, print, table};
-use crate::bundle::{Machine, TakeOptions, Trust, is_bundle, take};
+use super::{complain, print, table};
+use crate::bundle::{Machine, TakeOptions, Taken, Trust, is_bundle, take};
+use crate::core::update::ReleaseId;
 use crate::daemon;
 use crate::exit::Exit;
-use crate::image::{ImportError, ImportOptions, Imported, Source, Store, import, preload};
+use crate::image::{ImportOptions, Imported, Source, Store, import};
 use crate::owner::{self, Keep};
 use crate::paths::Paths;
 use crate::release::Releases;
 use crate::sandbox;
+
+mod preload;
 
 /// Arguments of `monopod unpack`.
 #[derive(Debug, Args)]
@@ -75,8 +78,8 @@ pub fn run(paths: &Paths, arguments: &Unpack) -> Exit {
             return Exit::Failed;
         }
     };
-    let releases = Releases::new(paths);
-    if let Err(error) = releases.prepare() {
+    let incoming = Releases::incoming(paths);
+    if let Err(error) = incoming.prepare() {
         complain(error);
         return Exit::Failed;
     }
@@ -93,19 +96,22 @@ pub fn run(paths: &Paths, arguments: &Unpack) -> Exit {
     };
     let door = Door {
         store: &store,
-        releases,
+        incoming,
         trust,
         machine,
         accepted,
         options,
         only_bundles: arguments.bundle,
     };
-    if let Err(text) = sandbox::enter(&[&paths.store(), &paths.releases()], archive) {
+    let ours = [&*paths.store(), &paths.incoming()];
+    let read: Vec<&Path> = archive.into_iter().collect();
+    if let Err(text) = sandbox::enter(&ours, &read) {
         complain(format_args!("archives are not read without it: {text}"));
         return Exit::Failed;
     }
     let done = match arguments.source.as_deref() {
-        None => unpack_preload(paths, &store, &door.options)
+        None => door
+            .preload(&preload)
             .map_err(|error| (import_exit(&error), error.to_string())),
         Some(source) => door.unpack(source, opened),
     };
@@ -143,7 +149,7 @@ struct Door<'d> {
     options: ImportOptions,
     only_bundles: bool,
     // What follows is of no matter to an archive.
-    releases: Releases,
+    incoming: Releases,
     trust: io::Result<Trust>,
     machine: Machine,
     /// The highest accepted sequence of each key.
@@ -220,6 +226,14 @@ impl Door<'_> {
         }
     }
 
+    fn take_options(&self) -> TakeOptions {
+        TakeOptions {
+            machine: self.machine.clone(),
+            max_image_size: self.options.max_image_size,
+            accepted: self.accepted.clone(),
+        }
+    }
+
     fn bundle(&self, name: &Path, reader: &mut impl Read) -> Judged {
         if self.options.reference.is_some() {
             let text = "a bundle names its images itself, so --as does not go with it";
@@ -232,11 +246,7 @@ impl Door<'_> {
         for fault in trust.faults() {
             complain(format_args!("key not used: {fault}"));
         }
-        let options = TakeOptions {
-            machine: self.machine.clone(),
-            max_image_size: self.options.max_image_size,
-            accepted: self.accepted.clone(),
-        };
+        let options = self.take_options();
         let mut bar = Bar::new();
         let taken = take(reader, self.store, trust, &options, &mut |progress| {
             bar.show(progress);
@@ -244,17 +254,11 @@ impl Door<'_> {
         drop(bar);
         let taken = taken.map_err(|error| told(name, &error))?;
         let release = self
-            .releases
+            .incoming
             .add_bundle(&taken)
             .map_err(|error| (Exit::Failed, error.to_string()))?;
         let mut unpacked = Unpacked {
-            release: Some(UnpackedRelease {
-                id: release.id,
-                version: taken.manifest.release.clone(),
-                sequence: taken.manifest.sequence,
-                key: taken.key.to_string(),
-                line: release_line(&taken.manifest),
-            }),
+            release: Some(UnpackedRelease::new(release.id, &taken)),
             ..Unpacked::default()
         };
         unpacked.add(taken.imported);
@@ -277,49 +281,16 @@ fn start(reader: &mut (impl Read + ?Sized)) -> io::Result<Vec<u8>> {
     Ok(start)
 }
 
-fn unpack_preload(
-    paths: &Paths,
-    store: &Store,
-    options: &ImportOptions,
-) -> Result<Unpacked, ImportError> {
-    let preloaded = preload(
-        store,
-        &paths.preload(),
-        &store.preload_record(),
-        options,
-        &mut |_| {},
-    )?;
-    let mut unpacked = Unpacked::default();
-    for (path, imported) in preloaded.imported {
-        complain(format_args!("{} imported", path.display()));
-        unpacked.add(imported);
-    }
-    for (path, reason) in &preloaded.refused {
-        complain(format_args!(
-            "{}: {reason}; it is not read again until it changes",
-            path.display()
-        ));
-    }
-    for (path, reason) in &preloaded.still_refused {
-        complain(format_args!(
-            "{} is still refused: {reason}",
-            path.display()
-        ));
-    }
-    for (path, error) in &preloaded.failed {
-        complain(format_args!("{}: {error}", path.display()));
-        if let ImportError::Read { source, .. } = error
-            && source.kind() == ErrorKind::PermissionDenied
-        {
-            hint(format_args!(
-                "monopod reads it as its own user: chmod -R a+rX {}",
-                path.display()
-            ));
+impl UnpackedRelease {
+    fn new(id: ReleaseId, taken: &Taken) -> Self {
+        Self {
+            id,
+            version: taken.manifest.release.clone(),
+            sequence: taken.manifest.sequence,
+            key: taken.key.to_string(),
+            line: release_line(&taken.manifest),
         }
     }
-    unpacked.lacking =
-        preloaded.refused.len() + preloaded.still_refused.len() + preloaded.failed.len();
-    Ok(unpacked)
 }
 
 impl Unpacked {

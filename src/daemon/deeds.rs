@@ -230,24 +230,7 @@ impl Deeds {
     pub fn preload(&self) {
         let shared = Rc::clone(&self.shared);
         spawn_local(async move {
-            let folder = shared.paths.preload();
-            let empty = std::fs::read_dir(&folder).map_or(true, |mut names| names.next().is_none());
-            if !empty {
-                let ended = async {
-                    helper(&shared.paths, &["import", "--preload"])
-                        .stdin(Stdio::null())
-                        .status()
-                        .await
-                };
-                match ended.await {
-                    Ok(status) if status.success() => {}
-                    Ok(status) => warn!(
-                        "not every archive of {} was taken ({status})",
-                        folder.display()
-                    ),
-                    Err(error) => warn!("cannot import from {}: {error}", folder.display()),
-                }
-            }
+            preload(&shared.paths).await;
             shared.tell(Event::PreloadDone);
         });
     }
@@ -308,6 +291,26 @@ impl Deeds {
             Action::Preload => self.preload(),
             action => self.start_for_update(action),
         }
+    }
+}
+
+/// Goes through the preload folder, in a process of its own.
+pub(super) async fn preload(paths: &Paths) {
+    let folder = paths.preload();
+    if std::fs::read_dir(&folder).map_or(true, |mut names| names.next().is_none()) {
+        return;
+    }
+    let ended = helper(paths, &["import", "--preload"])
+        .stdin(Stdio::null())
+        .status()
+        .await;
+    match ended {
+        Ok(status) if status.success() => {}
+        Ok(status) => warn!(
+            "not all that is in {} was taken ({status})",
+            folder.display()
+        ),
+        Err(error) => warn!("cannot import from {}: {error}", folder.display()),
     }
 }
 

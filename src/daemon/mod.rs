@@ -17,6 +17,7 @@ mod files;
 mod hook;
 mod image;
 mod in_force;
+mod incoming;
 pub mod ledger;
 mod local;
 mod medium;
@@ -51,7 +52,7 @@ use crate::engine::{self, Docker};
 use crate::exit::Exit;
 use crate::owner;
 use crate::paths::Paths;
-use crate::release::Releases;
+use crate::release::{Adopted, Releases};
 use crate::spec::types::Role;
 use crate::systemd::bus::{self, Request, RequestError};
 use crate::systemd::journal::{self, Scene};
@@ -65,6 +66,7 @@ pub use status::{AnswerKind, ContainerStatus, EngineStatus, Status};
 use status::{UpdateStatus, plan_json};
 
 use deeds::Deeds;
+use incoming::{Incoming, Then};
 use medium::Medium;
 use start::Signals;
 
@@ -197,6 +199,7 @@ async fn begin(paths: &Paths) -> Result<Begun, Exit> {
         deeds,
         notifier,
         medium,
+        incoming: Incoming::default(),
         exit: None,
         published: status.lasting(),
         state: watch::Sender::new(Arc::new(status)),
@@ -218,6 +221,8 @@ enum Wake {
     OtherDaemon(bus::BusError),
     Quiet,
     MediumOld,
+    /// What lay in the drop folder was looked at.
+    Adopted(Option<Adopted>),
 }
 
 /// A daemon at work.
@@ -229,6 +234,7 @@ struct Running {
     deeds: Deeds,
     notifier: Notifier,
     medium: Medium,
+    incoming: Incoming,
     state: watch::Sender<Arc<Status>>,
     /// The core has said that the daemon may end.
     exit: Option<Exit>,
@@ -287,23 +293,24 @@ impl Running {
                 error = &mut bus => Wake::OtherDaemon(error),
                 () = clock::sleep_until(self.quiet) => Wake::Quiet,
                 () = clock::sleep_until(self.medium.deadline()) => Wake::MediumOld,
+                ended = self.incoming.ended() => Wake::Adopted(ended),
             };
             let event = match wake {
                 Wake::Event(Event::PreloadDone) => {
                     self.step(Event::StoreDamaged(image::damage(&self.paths)));
                     self.step(Event::PreloadDone);
-                    // It may have brought newer images under the names in use.
-                    self.look_around();
+                    // It may have brought newer images under the names in use, and releases.
+                    self.after_incoming(Then::Look);
                     None
                 }
                 Wake::Event(event) => Some(event),
                 Wake::Request(request) => self.request(request),
                 Wake::Reload => {
-                    if let Err(error) = self.reload() {
-                        error!(
-                            "not reloaded, what was in force stays so: {error}; `monopod check` shows it in full"
-                        );
-                    }
+                    self.after_incoming(Then::Reload(None));
+                    None
+                }
+                Wake::Adopted(ended) => {
+                    self.looked(ended.as_ref());
                     None
                 }
                 Wake::SayAgain => {
@@ -443,8 +450,8 @@ impl Running {
     fn request(&mut self, request: Request) -> Option<Event> {
         match request {
             Request::StoreChanged => {
-                self.step(Event::StoreDamaged(image::damage(&self.paths)));
-                Some(Event::StoreChanged)
+                self.after_incoming(Then::StoreChanged);
+                None
             }
             Request::Medium(text) => {
                 self.medium.hear(text.clone(), clock::now());
@@ -454,11 +461,13 @@ impl Running {
                     kind: ReportKind::Medium,
                     text: format!("stick: {text}"),
                 });
+                // Who tells may be gone before it offers what there is.
+                self.after_incoming(Then::Offer);
                 None
             }
             Request::Heard => {
                 // What was brought since the last look had nobody to tell.
-                self.look_around();
+                self.after_incoming(Then::Look);
                 None
             }
             Request::Plan(reply) => {
@@ -470,11 +479,11 @@ impl Running {
                 None
             }
             Request::Reload(reply) => {
-                let _ = reply.send(self.reload());
+                self.after_incoming(Then::Reload(Some(reply)));
                 None
             }
             Request::Release(ask, reply) => {
-                let _ = reply.send(self.about_releases(ask));
+                self.after_incoming(Then::Release(ask, reply));
                 None
             }
             Request::Restart(None, reply) => {

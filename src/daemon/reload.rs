@@ -7,19 +7,84 @@ use std::rc::Rc;
 use tracing::{error, warn};
 
 use super::in_force::InForce;
+use super::incoming::Then;
 use super::local::{self, LocalError};
-use super::{Running, start};
+use super::{Running, image, start};
 use crate::bundle::Trust;
 use crate::core::api::{Desired, Event, Policy};
 use crate::core::update::{Ask, Origin, Refused, ReleaseId, Wish};
 use crate::engine;
-use crate::release::{self, Release, ReleaseError, Releases};
+use crate::release::{self, Adopted, Release, ReleaseError, Releases};
 use crate::spec;
 use crate::spec::host::ThisHost;
 use crate::spec::types::UpdatePolicy;
 use crate::systemd::bus::{ReleaseAsk, RequestError};
 
 impl Running {
+    /// Does it now, or after what lies in the drop folder was looked at.
+    pub(super) fn after_incoming(&mut self, then: Then) {
+        if let Some(then) = self.incoming.first(&self.paths, then) {
+            self.go_on(then, None);
+        }
+    }
+
+    /// A look at the drop folder has ended so: whoever waited for it goes on.
+    pub(super) fn looked(&mut self, ended: Option<&Adopted>) {
+        for then in self.incoming.go_on(&self.paths, ended) {
+            self.go_on(then, ended);
+        }
+    }
+
+    fn go_on(&mut self, then: Then, ended: Option<&Adopted>) {
+        // Who asked may be gone.
+        match then {
+            Then::Look => self.look_around(),
+            Then::Offer => self.offer_brought(),
+            Then::StoreChanged => {
+                self.step(Event::StoreDamaged(image::damage(&self.paths)));
+                self.step(Event::StoreChanged);
+            }
+            Then::Reload(reply) => {
+                let result = self.reload();
+                self.offer_brought();
+                match (reply, result) {
+                    (Some(reply), result) => drop(reply.send(result)),
+                    (None, Ok(())) => {}
+                    (None, Err(error)) => error!(
+                        "not reloaded, what was in force stays so: {error}; `monopod check` shows it in full"
+                    ),
+                }
+            }
+            Then::Release(ask, reply) => {
+                let id = ask.release().cloned();
+                let answer = match (self.about_releases(ask), id) {
+                    (Err(RequestError::NotFound(text)), Some(id)) => {
+                        Err(self.why_not_there(&id, ended, text))
+                    }
+                    (answer, _) => answer,
+                };
+                let _ = reply.send(answer);
+            }
+        }
+    }
+
+    /// One that was brought may be missing for another reason than that nobody has brought it.
+    fn why_not_there(&self, id: &ReleaseId, ended: Option<&Adopted>, text: String) -> RequestError {
+        let mut refused = ended.iter().flat_map(|ended| &ended.refused);
+        if let Some((_, reason)) = refused.find(|(name, _)| name == id.as_str()) {
+            return RequestError::Refused(format!("release {id} is refused: {reason}"));
+        }
+        if Releases::incoming(&self.paths).folder(id).exists() {
+            let text = format!("release {id} was brought, and is not taken over yet");
+            let left = ended.and_then(|ended| ended.left.first());
+            return RequestError::Failed(match left {
+                Some(error) => format!("{text}: {error}"),
+                None => text,
+            });
+        }
+        RequestError::NotFound(text)
+    }
+
     /// What the files as they are now would have run.
     pub(super) fn planned(&self) -> Result<Vec<Desired>, RequestError> {
         let known = self.node.update().book.local;
@@ -92,6 +157,15 @@ impl Running {
     /// Offers what is there and was not considered yet: the node's own file, and what was brought while
     /// no daemon could be told.
     pub(super) fn look_around(&mut self) {
+        self.offer_brought();
+        if let Err(error) = self.offer_local(Wish::Take) {
+            error!("the workload file is not considered: {error}");
+            self.step(Event::ReloadRefused(error.to_string()));
+        }
+    }
+
+    /// Offers what was brought while no daemon could be told.
+    fn offer_brought(&mut self) {
         for (release, origin) in start::brought(&self.paths, &self.node.update().book) {
             let ask = Ask::Offer {
                 release,
@@ -102,10 +176,6 @@ impl Running {
             if let Err(refused) = self.ask(ask) {
                 warn!("{refused}");
             }
-        }
-        if let Err(error) = self.offer_local(Wish::Take) {
-            error!("the workload file is not considered: {error}");
-            self.step(Event::ReloadRefused(error.to_string()));
         }
     }
 

@@ -10,8 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::error;
 
 use super::in_force::{InForce, LoadError};
-use super::ledger;
 use super::local::{self, LocalError};
+use super::{deeds, incoming, ledger};
 use crate::bundle::Trust;
 use crate::core::api::Notify;
 use crate::core::ledger::{Durable, Entry};
@@ -31,6 +31,9 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 /// How often they are read before the start fails. systemd starts us again all the same, and its log
 /// then has the reason.
 const READS: u32 = 12;
+
+/// How often systemd hears that the preload folder is still being read.
+const STILL_READING: Duration = Duration::from_secs(20);
 
 /// The right to be this root's one daemon, for as long as the file is open.
 pub fn alone(paths: &Paths) -> Result<File, String> {
@@ -107,14 +110,22 @@ pub async fn first_release(
     tries: u32,
 ) -> Result<(Rc<InForce>, Book), Exit> {
     let mut patience = Patience::new(notifier);
+    let mut preloaded = false;
     let mut book = durable.book.at_start(orderly, tries);
     record(paths, durable, &mut book);
     loop {
+        // It may be the first release, or mend the folder of the one that is to run.
+        incoming::look(paths).await;
         let Some(id) = book.running().cloned() else {
             match first(paths, &book) {
                 Ok(first) => {
                     book = first;
                     record(paths, durable, &mut book);
+                }
+                // A node may be made with nothing but a bundle in it.
+                Err(_) if !preloaded => {
+                    preloaded = true;
+                    preload(paths, patience.notifier).await;
                 }
                 Err(text) => patience.wait(text).await?,
             }
@@ -129,6 +140,19 @@ pub async fn first_release(
                 error!("{error}");
                 book = book.without_running("its files were damaged");
                 record(paths, durable, &mut book);
+            }
+        }
+    }
+}
+
+/// Goes through the preload folder; systemd is told that it may take longer.
+async fn preload(paths: &Paths, notifier: &mut Notifier) {
+    let mut work = std::pin::pin!(deeds::preload(paths));
+    loop {
+        tokio::select! {
+            () = &mut work => return,
+            () = tokio::time::sleep(STILL_READING) => {
+                notifier.tell(&Notify::Extend(3 * STILL_READING));
             }
         }
     }

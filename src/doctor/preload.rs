@@ -1,14 +1,16 @@
-//! The preload folder: what in it is waiting, what was refused, and whether the daemon can read it.
+//! The preload folder: what in it is waiting, what was refused, and whether the daemon can read it. And
+//! releases that were brought, and wait for the daemon.
 
 use super::access::{self, Mode, Person};
 use super::systemd::UnitFacts;
 use super::{Check, Finding, Machine, Run};
 use crate::image::{PreloadState, preload_survey};
+use crate::release::Releases;
 
 /// The check.
 pub(super) const CHECK: Check = Check {
     id: "preload",
-    title: "archives in the preload folder: imported, waiting, refused, unreadable",
+    title: "the preload folder: imported, waiting, refused, unreadable; releases not yet checked",
     run: Run::Asks(|machine| {
         Box::pin(async move {
             let unit = machine.unit().await.ok().cloned();
@@ -20,6 +22,9 @@ pub(super) const CHECK: Check = Check {
         })
     }),
 };
+
+/// Most releases that are counted.
+const BROUGHT: usize = 64;
 
 /// One archive.
 struct Archive {
@@ -58,10 +63,24 @@ fn look(machine: &Machine, unit: Option<&UnitFacts>) -> Finding {
             state,
         })
         .collect();
-    judge(&shown.to_string(), open, &archives, person.as_ref())
+    let brought = Releases::incoming(&machine.paths).ids(BROUGHT);
+    let brought = brought.map_or(0, |ids| ids.len());
+    judge(
+        &shown.to_string(),
+        open,
+        &archives,
+        brought,
+        person.as_ref(),
+    )
 }
 
-fn judge(folder: &str, open: bool, archives: &[Archive], person: Option<&Person>) -> Finding {
+fn judge(
+    folder: &str,
+    open: bool,
+    archives: &[Archive],
+    brought: usize,
+    person: Option<&Person>,
+) -> Finding {
     let mut found = Vec::new();
     let user = person.map_or_else(
         || "the daemon".to_owned(),
@@ -80,7 +99,7 @@ fn judge(folder: &str, open: bool, archives: &[Archive], person: Option<&Person>
             PreloadState::Imported => {}
             PreloadState::Refused(why) => found.push(
                 Finding::warning(format!("{name} was refused: {why}")).hint(format!(
-                    "put a good archive in its place, or remove {folder}/{name}"
+                    "put a good one in its place, or remove {folder}/{name}"
                 )),
             ),
             PreloadState::New if !archive.readable => found.push(
@@ -97,13 +116,20 @@ fn judge(folder: &str, open: bool, archives: &[Archive], person: Option<&Person>
             ("s wait", "them")
         };
         found.push(
-            Finding::note(format!("{waiting} archive{plural} to be imported")).hint(format!(
+            Finding::note(format!("{waiting} file{plural} to be imported")).hint(format!(
                 "monopod's next start imports {them}; at once: monopod import --preload"
             )),
         );
     }
+    if brought > 0 {
+        let plural = if brought == 1 { " waits" } else { "s wait" };
+        found.push(
+            Finding::note(format!("{brought} release{plural} for the daemon"))
+                .hint("systemctl start monopod, or systemctl reload monopod if it runs"),
+        );
+    }
     let good = if archives.is_empty() {
-        "no archives".to_owned()
+        "nothing in it".to_owned()
     } else {
         format!("{} imported", archives.len())
     };
@@ -124,7 +150,7 @@ mod tests {
         };
         let refused = || PreloadState::Refused("it is empty".to_owned());
         let table = [
-            (true, vec![], State::Ok, "no archives"),
+            (true, vec![], State::Ok, "nothing in it"),
             (
                 true,
                 vec![archive(true, PreloadState::Imported)],
@@ -142,7 +168,7 @@ mod tests {
                 true,
                 vec![archive(true, PreloadState::New)],
                 State::Note,
-                "1 archive waits to be imported",
+                "1 file waits to be imported",
             ),
             (
                 true,
@@ -151,7 +177,7 @@ mod tests {
                     archive(true, PreloadState::New),
                 ],
                 State::Note,
-                "2 archives wait to be imported",
+                "2 files wait to be imported",
             ),
             (
                 true,
@@ -178,9 +204,16 @@ mod tests {
             overrides: false,
         };
         for (open, archives, state, text) in table {
-            let found = judge("/p", open, &archives, Some(&person));
+            let found = judge("/p", open, &archives, 0, Some(&person));
             assert_eq!((found.state, found.finding.as_str()), (state, text));
             assert_eq!(found.hints.is_empty(), state == State::Ok, "{found:?}");
+        }
+        for (brought, text) in [
+            (1, "1 release waits for the daemon"),
+            (2, "2 releases wait for the daemon"),
+        ] {
+            let found = judge("/p", true, &[], brought, Some(&person));
+            assert_eq!((found.state, found.finding.as_str()), (State::Note, text));
         }
     }
 }

@@ -37,7 +37,7 @@ pub use intake::{
     layer_content, read_image,
 };
 pub use load::{load_stream_size, verify_image, write_load_stream};
-pub use preload::{PreloadState, Preloaded, preload, preload_survey};
+pub use preload::{Memory, Preload, PreloadState, Preloaded, preload, preload_survey};
 pub use prune::Pruned;
 pub use reference::{ReferenceError, normalise};
 pub use store::{Store, StoreLock, StoredImage};

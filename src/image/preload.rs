@@ -1,12 +1,15 @@
-//! The preload folder: archives that are imported when the daemon starts, each of them once.
+//! The preload folder: archives and bundles that are imported when the daemon starts, each of them once.
 //!
-//! A small record remembers what each archive came to. An archive is known again by size and time
+//! A small record remembers what each file came to. A file is known again by size and time
 //! of change, and if only the time differs, by the digest of the whole file; a known one is not
 //! read. A refused one is not tried again until it changes. The record belongs inside the store
 //! ([`Store::preload_record`]): who loses the store has nothing to remember either. A known archive
 //! whose image has since been replaced or pruned stays known: a start must never bring back an
 //! older image under a name that has moved on. But one whose image the store still has under its
-//! name, damaged or without a layer that it should have, is read once more: it mends it.
+//! name, damaged or without a layer that it should have, is read once more: it mends it. So does a
+//! bundle, which moves no name.
+//!
+//! Which bundles are read, and how, is for somebody else to say: a bundle is not parsed here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -26,13 +29,13 @@ use super::store::{Store, StoredImage, to_json};
 /// What going through the preload folder came to.
 #[derive(Debug, Default)]
 pub struct Preloaded {
-    /// Archives that were imported now.
+    /// Files that were imported now.
     pub imported: Vec<(PathBuf, Imported)>,
-    /// Archives that were refused now, with the one line that says why.
+    /// Files that were refused now, with the one line that says why.
     pub refused: Vec<(PathBuf, String)>,
-    /// Archives that could not be imported for another reason; they are tried again next time.
+    /// Files that could not be imported for another reason; they are tried again next time.
     pub failed: Vec<(PathBuf, ImportError)>,
-    /// Archives that were known and not read.
+    /// Files that were known and not read.
     pub known: usize,
     /// Of those, the ones that were refused before, with the reason.
     pub still_refused: Vec<(PathBuf, String)>,
@@ -56,67 +59,141 @@ struct Known {
     /// The names that it brought, and what each stood for then: a manifest's digest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     names: BTreeMap<String, Digest>,
+    /// The manifests of images that it brought without a name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    nameless: BTreeSet<Digest>,
 }
 
 const VERSION: u32 = 1;
 
-/// Imports every archive of `folder` that is not known yet. A folder that does not exist is empty.
+/// What a bundle's name ends with.
+const BUNDLE: &str = ".bundle";
+
+/// Imports every archive of `folder` that is not known yet, and hands its bundles, in the order of their
+/// names, to `bundles`. A folder that does not exist is empty.
 ///
-/// An archive that fails does not stop the others. `record` is replaced only if something changed.
+/// A file that fails does not stop the others. `record` is replaced only if something changed.
 pub fn preload(
     store: &Store,
     folder: &Path,
     record: &Path,
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress<'_>),
+    bundles: &mut dyn FnMut(&mut Memory<'_>, Vec<Preload>) -> Result<(), StoreError>,
 ) -> Result<Preloaded, StoreError> {
-    let mut remembered = read(record);
-    let mut seen = BTreeMap::new();
-    let mut result = Preloaded::default();
-    for (name, path) in archives(folder)? {
-        // Each archive may mend what the next one would be read for.
-        let wanting = Wanting::of(store)?;
-        let known = remembered.archives.remove(&name);
-        match one(
-            store,
-            &path,
-            known.as_ref(),
-            &remembered.archives,
-            &wanting,
-            options,
-            progress,
-        ) {
-            Ok(Outcome::Known(known)) => {
-                result.known += 1;
-                if let Some(reason) = &known.refused {
-                    result.still_refused.push((path, reason.clone()));
-                }
-                seen.insert(name, known);
-            }
-            Ok(Outcome::New(known, Ok(imported))) => {
-                result.imported.push((path, imported));
-                seen.insert(name, known);
-            }
-            Ok(Outcome::New(known, Err(reason))) => {
-                result.refused.push((path, reason));
-                seen.insert(name, known);
-            }
-            Err(error) => result.failed.push((path, error)),
-        }
+    let mut memory = Memory {
+        store,
+        remembered: read(record),
+        seen: BTreeMap::new(),
+        result: Preloaded::default(),
+    };
+    let (found, archives): (Vec<_>, Vec<_>) = files(folder)?.into_iter().partition(is_bundle);
+    for archive in archives {
+        memory.take(archive, &mut |path| {
+            import(store, Source::Path(path), options, progress)
+        })?;
     }
+    bundles(&mut memory, found)?;
     let fresh = Record {
         version: VERSION,
-        archives: seen,
+        archives: memory.seen,
     };
     let bytes = to_json(&fresh, record)?;
     if !fs::read(record).is_ok_and(|old| old == bytes) {
         let _lock = store.lock()?;
         store.replace(record, &bytes)?;
     }
-    Ok(result)
+    Ok(memory.result)
 }
 
-/// What an archive of the preload folder has come to.
+/// A file, or a layout folder, of the preload folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Preload {
+    name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// What is remembered of the preload folder's files while they are gone through.
+pub struct Memory<'s> {
+    store: &'s Store,
+    remembered: Record,
+    seen: BTreeMap<String, Known>,
+    result: Preloaded,
+}
+
+impl Memory<'_> {
+    /// Reads one, unless it is known; what came of it is remembered. Whether it was taken, now or before.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub fn take(
+        &mut self,
+        file: Preload,
+        read: &mut dyn FnMut(&Path) -> Result<Imported, ImportError>,
+    ) -> Result<bool, StoreError> {
+        let Preload { name, path } = file;
+        // Each file may mend what the next one would be read for.
+        let wanting = Wanting::of(self.store)?;
+        let known = self.remembered.archives.remove(&name);
+        let others = &self.remembered.archives;
+        let (known, good) = match one(&path, known.as_ref(), others, &wanting, read) {
+            Ok(Outcome::Known(known)) => {
+                self.result.known += 1;
+                if let Some(reason) = &known.refused {
+                    self.result.still_refused.push((path, reason.clone()));
+                }
+                let good = known.refused.is_none();
+                (known, good)
+            }
+            Ok(Outcome::New(known, Ok(imported))) => {
+                self.result.imported.push((path, imported));
+                (known, true)
+            }
+            Ok(Outcome::New(known, Err(reason))) => {
+                self.result.refused.push((path, reason));
+                (known, false)
+            }
+            Err(error) => {
+                self.result.failed.push((path, error));
+                return Ok(false);
+            }
+        };
+        self.seen.insert(name, known);
+        Ok(good)
+    }
+
+    /// Whether it was taken before, as it is.
+    pub fn was_taken(&self, file: &Preload) -> bool {
+        let known = self.remembered.archives.get(&file.name);
+        let meta = fs::metadata(&file.path).ok();
+        known.is_some_and(|known| {
+            known.refused.is_none() && meta.is_some_and(|meta| known.is_this(&meta))
+        })
+    }
+
+    /// Remembers of one that is not read what was known of it.
+    pub fn keep(&mut self, file: Preload) {
+        if let Some(known) = self.remembered.archives.remove(&file.name) {
+            self.seen.insert(file.name, known);
+        }
+    }
+
+    /// One that cannot be read.
+    pub fn fail(&mut self, file: Preload, error: ImportError) {
+        self.result.failed.push((file.path, error));
+    }
+}
+
+impl Known {
+    /// By size and time of change.
+    fn is_this(&self, meta: &fs::Metadata) -> bool {
+        (self.size, self.changed) == (meta.size(), (meta.mtime(), meta.mtime_nsec()))
+    }
+}
+
+/// What a file of the preload folder has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PreloadState {
     /// New or changed: the next start reads it.
@@ -127,22 +204,21 @@ pub enum PreloadState {
     Refused(String),
 }
 
-/// What [`preload`] would find, by the archives' sizes and times alone. Changes nothing.
+/// What [`preload`] would find, by the files' sizes and times alone. Changes nothing.
 pub fn preload_survey(
     folder: &Path,
     record: &Path,
 ) -> Result<Vec<(PathBuf, PreloadState)>, StoreError> {
     let remembered = read(record);
-    let found = archives(folder)?;
+    let found = files(folder)?;
     Ok(found
         .into_iter()
-        .map(|(name, path)| {
+        .map(|Preload { name, path }| {
             let meta = fs::metadata(witness(&path)).ok();
-            let known = remembered.archives.get(&name).filter(|known| {
-                meta.is_some_and(|meta| {
-                    (known.size, known.changed) == (meta.size(), (meta.mtime(), meta.mtime_nsec()))
-                })
-            });
+            let known = remembered
+                .archives
+                .get(&name)
+                .filter(|known| meta.is_some_and(|meta| known.is_this(&meta)));
             let state = match known {
                 None => PreloadState::New,
                 Some(Known { refused: None, .. }) => PreloadState::Imported,
@@ -170,13 +246,11 @@ enum Outcome {
 }
 
 fn one(
-    store: &Store,
     path: &Path,
     known: Option<&Known>,
     others: &BTreeMap<String, Known>,
     wanting: &Wanting,
-    options: &ImportOptions,
-    progress: &mut dyn FnMut(Progress<'_>),
+    read: &mut dyn FnMut(&Path) -> Result<Imported, ImportError>,
 ) -> Result<Outcome, ImportError> {
     let failed = |source: io::Error| ImportError::Read {
         archive: path.display().to_string(),
@@ -184,13 +258,13 @@ fn one(
     };
     let mut file = File::open(witness(path)).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
-    let (size, changed) = (meta.size(), (meta.mtime(), meta.mtime_nsec()));
     let of_use = |known: &&Known| wanting.mended_by(known);
-    if let Some(known) = known.filter(|known| known.size == size && known.changed == changed)
+    if let Some(known) = known.filter(|known| known.is_this(&meta))
         && !of_use(&known)
     {
         return Ok(Outcome::Known(known.clone()));
     }
+    let (size, changed) = (meta.size(), (meta.mtime(), meta.mtime_nsec()));
     let (digest, _) = digest(&mut file).map_err(failed)?;
     let same = |known: &&Known| known.size == size && known.digest == digest && !of_use(known);
     if let Some(known) = known.filter(same).or_else(|| others.values().find(same)) {
@@ -205,12 +279,16 @@ fn one(
         digest,
         refused: None,
         names: BTreeMap::new(),
+        nameless: BTreeSet::new(),
     };
-    match import(store, Source::Path(path), options, progress) {
+    match read(path) {
         Ok(imported) => {
             for image in &imported.images {
                 let names = image.references.iter().cloned();
                 now.names.extend(names.map(|name| (name, image.manifest)));
+                if image.references.is_empty() {
+                    now.nameless.insert(image.manifest);
+                }
             }
             Ok(Outcome::New(now, Ok(imported)))
         }
@@ -247,10 +325,11 @@ impl Wanting {
         })
     }
 
-    /// Whether an archive brings something of it again, and moves no name by that.
+    /// Whether a file brings something of it again, and moves no name by that.
     fn mended_by(&self, known: &Known) -> bool {
         let mut brought = known.names.iter();
-        known.names.values().any(|one| self.manifests.contains(one))
+        let mut images = known.names.values().chain(&known.nameless);
+        images.any(|one| self.manifests.contains(one))
             && brought.all(|(name, manifest)| self.names.get(name) == Some(manifest))
     }
 }
@@ -277,8 +356,13 @@ fn read(path: &Path) -> Record {
         .unwrap_or_default()
 }
 
-/// The archives in a folder, in the order of their names.
-fn archives(folder: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
+/// Whether its name is a bundle's.
+fn is_bundle(file: &Preload) -> bool {
+    file.name.ends_with(BUNDLE) && file.path.is_file()
+}
+
+/// The archives and bundles in a folder, in the order of their names.
+fn files(folder: &Path) -> Result<Vec<Preload>, StoreError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -290,11 +374,12 @@ fn archives(folder: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             continue;
         };
-        let archive = [".tar", ".tar.gz", ".tgz", ".tar.zst"]
+        let file = [".tar", ".tar.gz", ".tgz", ".tar.zst", BUNDLE]
             .iter()
             .any(|ending| name.ends_with(ending));
-        if archive && path.is_file() || path.join("index.json").is_file() {
-            found.push((name.to_owned(), path));
+        if file && path.is_file() || path.join("index.json").is_file() {
+            let name = name.to_owned();
+            found.push(Preload { name, path });
         }
     }
     found.sort_unstable();

@@ -9,7 +9,11 @@
 //! releases/ID/image-HEX          a bundle's OCI image manifests: from the manifest to the image IDs
 //! releases/.new-ID               what is being written
 //! releases/.gone-ID              what is being removed
+//! incoming/ID/...                the same, of a bundle, as the process that parses it has left it
 //! ```
+//!
+//! Whoever parses a bundle writes to `incoming` only, so that nobody who takes it over reaches a release.
+//! What lies there is another's word: [`Releases::adopt`] verifies it and writes it anew.
 //!
 //! What holds, also through a power cut: a folder gets its id for a name only after every file in it
 //! is on disk, and loses it before the first file is removed. So what has an id for a name is whole,
@@ -18,8 +22,10 @@
 //!
 //! The module must never decide what runs, and never reach an engine or a network.
 
+mod adopt;
 mod error;
 mod files;
+mod folder;
 mod record;
 mod verify;
 
@@ -33,15 +39,17 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::bundle::{Taken, limits};
+use crate::bundle::Taken;
 use crate::core::update::ReleaseId;
 use crate::image::normalise;
 use crate::paths::Paths;
 
+pub use adopt::Adopted;
 pub use error::{Damaged, ReleaseError};
 pub use record::{Origin, Release};
 
-use files::Lock;
+use files::{Folder, Lock};
+use folder::Content;
 use record::Record;
 
 /// The workload file.
@@ -76,6 +84,15 @@ impl Releases {
     pub fn new(paths: &Paths) -> Self {
         Self {
             folder: paths.releases(),
+            prepared: OnceLock::new(),
+        }
+    }
+
+    /// Those that lie in the drop folder, where whoever parses a bundle may write: the same folders, written
+    /// in the same way, and nothing of them is believed before [`Releases::adopt`] has looked at it.
+    pub fn incoming(paths: &Paths) -> Self {
+        Self {
+            folder: paths.incoming(),
             prepared: OnceLock::new(),
         }
     }
@@ -148,66 +165,7 @@ impl Releases {
     }
 
     fn record(&self, id: &ReleaseId) -> Result<Record, ReleaseError> {
-        let path = self.folder(id);
-        match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err(self.damaged(id, "it is no folder").into()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ReleaseError::NotFound(id.clone()));
-            }
-            Err(error) => return Err(ReleaseError::io("look at", &path)(error)),
-        }
-        let record = self.must_file(id, RECORD, RECORD_SIZE)?;
-        let record = Record::parse(&record).map_err(|reason| self.damaged(id, reason))?;
-        let workload = self.must_file(id, WORKLOAD, limits::WORKLOAD)?;
-        let hook = self.file(id, HOOK, limits::HOOK)?;
-        if record.release.id != *id || record.id(&workload, hook.as_deref()) != *id {
-            let reason = "its content is not what its id says";
-            return Err(self.damaged(id, reason).into());
-        }
-        match record.release.origin {
-            Origin::Local => {}
-            Origin::Bundle { .. } => {
-                self.must_file(id, MANIFEST, limits::MANIFEST)?;
-                self.must_file(id, SIGNATURE, limits::SIGNATURE)?;
-            }
-        }
-        Ok(record)
-    }
-
-    /// A file of a release that has to be there, with something in it.
-    fn must_file(&self, id: &ReleaseId, name: &str, limit: u64) -> Result<Vec<u8>, ReleaseError> {
-        match self.file(id, name, limit)? {
-            Some(bytes) if !bytes.is_empty() => Ok(bytes),
-            Some(_) => Err(self.damaged(id, format!("{name} is empty")).into()),
-            None => Err(self.damaged(id, format!("{name} is missing")).into()),
-        }
-    }
-
-    /// A file of a release, of at most so many bytes.
-    fn file(
-        &self,
-        id: &ReleaseId,
-        name: &str,
-        limit: u64,
-    ) -> Result<Option<Vec<u8>>, ReleaseError> {
-        let path = self.folder(id).join(name);
-        match files::read(&path, limit) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(self.damaged(id, format!("{name} {error}")).into())
-            }
-            Err(error) => Err(ReleaseError::io("read", &path)(error)),
-        }
-    }
-
-    fn damaged(&self, id: &ReleaseId, reason: impl Into<String>) -> Damaged {
-        Damaged {
-            id: id.clone(),
-            path: self.folder(id),
-            reason: reason.into(),
-        }
+        self.open(id)?.record()
     }
 
     /// Makes a release of the node's own workload file: `bytes`, with the images that it names, by
@@ -244,30 +202,41 @@ impl Releases {
         if !self.folder.is_dir() {
             self.prepare()?;
         }
-        let images: BTreeMap<String, Option<String>> = taken
-            .images
-            .iter()
-            .map(|(name, id)| (name.clone(), Some(id.to_string())))
-            .collect();
+        let images = taken.images.iter();
+        self.put_bundle(&Content {
+            key: taken.key,
+            manifest: &taken.manifest,
+            manifest_bytes: &taken.manifest_bytes,
+            signature: &taken.signature,
+            name: &taken.workload_name,
+            workload: &taken.workload,
+            hook: taken.pre_switch.as_deref(),
+            image_manifests: &taken.image_manifests,
+            images: images
+                .map(|(name, id)| (name.clone(), Some(id.to_string())))
+                .collect(),
+        })
+    }
+
+    fn put_bundle(&self, content: &Content<'_>) -> Result<Release, ReleaseError> {
         let release = Release {
-            id: ReleaseId::of(&taken.workload, &images, taken.pre_switch.as_deref()),
-            workload: taken.workload_name.clone(),
+            id: content.id(),
+            workload: content.name.to_owned(),
             origin: Origin::Bundle {
-                version: taken.manifest.release.clone(),
-                sequence: taken.manifest.sequence,
-                key: taken.key.to_string(),
+                version: content.manifest.release.clone(),
+                sequence: content.manifest.sequence,
+                key: content.key.to_string(),
             },
-            images,
+            images: content.images.clone(),
             made: now(),
         };
         let mut files = vec![
-            (WORKLOAD.to_owned(), taken.workload.as_slice()),
-            (MANIFEST.to_owned(), taken.manifest_bytes.as_slice()),
-            (SIGNATURE.to_owned(), taken.signature.as_slice()),
+            (WORKLOAD.to_owned(), content.workload),
+            (MANIFEST.to_owned(), content.manifest_bytes),
+            (SIGNATURE.to_owned(), content.signature),
         ];
-        let hook = taken.pre_switch.as_deref();
-        files.extend(hook.map(|bytes| (HOOK.to_owned(), bytes)));
-        for (digest, bytes) in &taken.image_manifests {
+        files.extend(content.hook.map(|bytes| (HOOK.to_owned(), bytes)));
+        for (digest, bytes) in content.image_manifests {
             files.push((format!("{IMAGE}{}", digest.hex()), bytes.as_slice()));
         }
         self.put(release, &files)
@@ -323,9 +292,12 @@ impl Releases {
                 },
             ) => key == new_key && sequence > new_sequence,
         };
+        let folder = Folder::open(&self.folder(&new.id));
         let same = |(name, bytes): &(String, &[u8])| {
-            files::read(&self.folder(&new.id).join(name), bytes.len() as u64)
-                .is_ok_and(|found| found == *bytes)
+            let folder = folder.as_ref().ok();
+            folder
+                .and_then(|folder| folder.read(name, bytes.len() as u64).ok())
+                .is_some_and(|found| found == *bytes)
         };
         newer || contents.iter().all(same)
     }

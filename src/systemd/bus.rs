@@ -94,6 +94,17 @@ pub enum ReleaseAsk {
     Pin(ReleaseId, bool),
 }
 
+impl ReleaseAsk {
+    /// The release that it names.
+    pub fn release(&self) -> Option<&ReleaseId> {
+        match self {
+            Self::Offer { id, .. } | Self::Retry(id) | Self::Pin(id, _) => Some(id),
+            Self::Activate { id, .. } => id.as_ref(),
+            Self::RollBack | Self::Hold(_) => None,
+        }
+    }
+}
+
 /// What a wish is called on the bus.
 pub(super) fn wish_word(wish: Wish) -> &'static str {
     match wish {

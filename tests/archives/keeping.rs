@@ -255,6 +255,7 @@ fn run(place: &Place) -> Preloaded {
         &place.store.preload_record(),
         &options(),
         &mut |_| {},
+        &mut |_, _| Ok(()),
     )
     .unwrap()
 }

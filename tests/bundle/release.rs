@@ -16,8 +16,12 @@ use crate::node::{Node, ONE_PUB, TWO, TWO_PUB};
 
 const KEY: &str = "867D1766D3C62C31";
 
+/// What the node has, with what was brought taken over as a daemon does it.
 fn releases(node: &Node) -> Releases {
-    Releases::new(&Paths::new(node.root.path()))
+    let paths = Paths::new(node.root.path());
+    let adopted = Releases::adopt_here(&paths, &[]).expect("it can be looked at");
+    assert!(adopted.refused.is_empty(), "{adopted:?}");
+    Releases::new(&paths)
 }
 
 /// The one release that a node has.
@@ -94,7 +98,7 @@ fn what_is_refused_leaves_no_release() {
         let text = node.refused(&["import", "bad.bundle"]);
         assert_eq!(text.lines().count(), 1, "{what}: {text}");
         assert!(releases(&node).list().expect("a list").is_empty(), "{what}");
-        let folder = fs::read_dir(node.path("var/lib/monopod/releases")).expect("a folder");
+        let folder = fs::read_dir(node.path("var/lib/monopod/incoming")).expect("a folder");
         assert_eq!(folder.count(), 0, "{what}");
     }
     // What is left of a writer that was killed is in nobody's way.
@@ -102,11 +106,12 @@ fn what_is_refused_leaves_no_release() {
     node.must(&["import", "good.bundle"]);
     let id = the_one(&node).id;
     fs::remove_dir_all(node.path("var/lib/monopod/releases")).expect("a folder");
-    let half = format!("var/lib/monopod/releases/.new-{id}");
+    let half = format!("var/lib/monopod/incoming/.new-{id}");
     node.write(&format!("{half}/workload.toml"), "name = ");
     node.write(&format!("{half}/release.json"), "");
-    assert!(releases(&node).list().expect("a list").is_empty());
     node.must(&["import", "good.bundle"]);
+    assert!(!node.path(&half).exists());
+    node.write(&format!("{half}/workload.toml"), "name = ");
     assert_eq!(the_one(&node).id, id);
     assert!(!node.path(&half).exists());
 }
@@ -238,6 +243,7 @@ fn every_file_is_verified_again() {
     // Whose record names another origin than its manifest: the manifest counts.
     let _ = fs::remove_dir_all(&folder);
     node.must(&["import", "good.bundle"]);
+    assert!(verify().is_ok());
     let record = folder.join("release.json");
     let text = fs::read_to_string(&record).expect("text");
     fs::write(&record, text.replace("\"sequence\":7", "\"sequence\":9")).expect("a file");

@@ -45,6 +45,15 @@ fn each_file_system_is_read_and_stays_as_it_was() {
             "{kind}: {again:?}"
         );
         assert_eq!(again.code, Some(0), "{kind}");
+        // Nor when the daemon has it.
+        let adopted = Releases::adopt_here(&node.paths(), &[]).expect("it can be looked at");
+        assert_eq!(adopted.taken.len(), 1, "{kind}: {adopted:?}");
+        let again = node.read(&stick);
+        assert!(
+            again.words.contains("was taken before"),
+            "{kind}: {again:?}"
+        );
+        assert!(node.releases().is_empty(), "{kind}");
     }
 }
 
@@ -294,6 +303,8 @@ fn what_was_taken_is_verified_again_by_the_daemon() {
     let stick = Stick::new("ext4", &[("a.bundle", &small(7))]);
     node.read(&stick);
     let release = &node.releases()[0];
+    let adopted = Releases::adopt_here(&node.paths(), &[]).expect("it can be looked at");
+    assert_eq!(adopted.taken.len(), 1, "{adopted:?}");
     let trust = monopod::bundle::Trust::of_folder(&node.paths().keys()).expect("keys");
     let releases = Releases::new(&node.paths());
     assert_eq!(

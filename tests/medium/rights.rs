@@ -142,7 +142,7 @@ fn who_reads_has_no_rights() {
     let came = end(child);
     assert_eq!(came.code, Some(0), "{came:?}");
     for release in node.releases() {
-        let found = fs::metadata(node.paths().releases().join(release.id.as_str()));
+        let found = fs::metadata(node.paths().incoming().join(release.id.as_str()));
         assert_eq!(found.expect("it is there").uid(), OWNER);
     }
 }

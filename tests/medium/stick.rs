@@ -93,8 +93,9 @@ impl Node {
         Paths::new(self.root.path())
     }
 
+    /// The releases that were brought, and wait for the daemon.
     pub fn releases(&self) -> Vec<Release> {
-        let list = Releases::new(&self.paths()).list().expect("a folder");
+        let list = Releases::incoming(&self.paths()).list().expect("a folder");
         list.into_iter()
             .map(|release| release.expect("whole"))
             .collect()

@@ -270,6 +270,7 @@ fn again_preload(root: &Path, _desk: &Path) -> Result<(), String> {
         &record,
         &ImportOptions::default(),
         &mut |_| {},
+        &mut |_, _| Ok(()),
     );
     let done = done.map_err(|error| error.to_string())?;
     if !done.failed.is_empty() || !done.refused.is_empty() || !done.still_refused.is_empty() {

@@ -24,7 +24,7 @@ fn a_node_without_a_workload_gets_it_by_stick_and_its_updates_too() {
     node.await_line(&mark, &unit, "can be removed");
     // The stick is at fault, and not the node.
     assert_eq!(node.show(&unit, "Result"), "success");
-    assert_eq!(node.ok("ls /var/lib/monopod/releases"), "");
+    assert_eq!(node.ok("ls /var/lib/monopod/incoming"), "");
     assert_eq!(node.show("monopod.service", "ActiveState"), "inactive");
 
     // The node's first release: no file of its own, and nobody starts anything.
@@ -38,6 +38,7 @@ fn a_node_without_a_workload_gets_it_by_stick_and_its_updates_too() {
     node.await_line(&mark, "monopod.service", "Started ");
     node.await_committed("1");
     node.ok("test -f /var/lib/monopod/releases/*/manifest.minisig");
+    assert_eq!(node.ok("ls -A /var/lib/monopod/incoming"), "");
     node.ok("test ! -e /etc/monopod/workload.toml");
     drop(first);
 

@@ -47,16 +47,18 @@ pub fn run(paths: &Paths, medium: &Path, unsigned: bool, max_image_size: u64) ->
         Ok(store) => store,
         Err(error) => return fail(error.to_string()),
     };
-    let releases = Releases::new(paths);
-    if let Err(error) = releases.prepare() {
+    let incoming = Releases::incoming(paths);
+    if let Err(error) = incoming.prepare() {
         return fail(error.to_string());
     }
-    if let Err(text) = sandbox::enter(&[&paths.store(), &paths.releases()], Some(medium)) {
+    let ours = [&*paths.store(), &paths.incoming()];
+    if let Err(text) = sandbox::enter(&ours, &[medium, &paths.releases()]) {
         return fail(format!("sticks are not read without it: {text}"));
     }
     let reader = Reader {
         store: &store,
-        releases,
+        incoming,
+        releases: Releases::new(paths),
         trust,
         options: TakeOptions {
             machine,
@@ -94,6 +96,8 @@ struct Front {
 
 struct Reader<'s> {
     store: &'s Store,
+    incoming: Releases,
+    /// To look at: they tell what is known already.
     releases: Releases,
     trust: Trust,
     options: TakeOptions,
@@ -175,7 +179,7 @@ impl Reader<'_> {
             Ok(taken) if taken.digest != opened.digest => {
                 What::Failed("it changed while it was read".to_owned())
             }
-            Ok(taken) => match self.releases.add_bundle(&taken) {
+            Ok(taken) => match self.incoming.add_bundle(&taken) {
                 Ok(release) => What::Taken {
                     release: release.id,
                     line,
@@ -192,23 +196,25 @@ impl Reader<'_> {
             let image = self.store.resolve(id).ok().flatten();
             image.is_some_and(|image| image.layers_present || image.dropped)
         };
-        self.releases
-            .list()
-            .ok()?
+        // It may still wait for the daemon.
+        [&self.releases, &self.incoming]
             .into_iter()
-            .flatten()
-            .filter(|release| match &release.origin {
-                Origin::Local => false,
-                Origin::Bundle { sequence, key, .. } => {
-                    *sequence == opened.manifest.sequence && *key == opened.key.to_string()
-                }
-            })
-            .filter(|release| release.images.values().flatten().all(whole))
-            .map(|release| release.id)
-            .find(|id| {
-                let manifest = std::fs::read(self.releases.folder(id).join("manifest"));
-                manifest.is_ok_and(|bytes| bytes == opened.manifest_bytes)
-                    && self.releases.verify(id, &self.trust).is_ok()
+            .find_map(|place| {
+                let found = place.list().ok()?.into_iter().flatten();
+                found
+                    .filter(|release| match &release.origin {
+                        Origin::Local => false,
+                        Origin::Bundle { sequence, key, .. } => {
+                            *sequence == opened.manifest.sequence && *key == opened.key.to_string()
+                        }
+                    })
+                    .filter(|release| release.images.values().flatten().all(whole))
+                    .map(|release| release.id)
+                    .find(|id| {
+                        let manifest = std::fs::read(place.folder(id).join("manifest"));
+                        manifest.is_ok_and(|bytes| bytes == opened.manifest_bytes)
+                            && place.verify(id, &self.trust).is_ok()
+                    })
             })
     }
 

@@ -13,6 +13,9 @@ use crate::exit::Exit;
 use crate::paths::Paths;
 use crate::release::{Damaged, Origin, Release, ReleaseError, Releases};
 
+/// Most releases that wait for the daemon and are shown.
+const WAITING: usize = 8;
+
 /// A release as programs see it.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -195,6 +198,20 @@ pub(super) fn list(paths: &Paths, json: bool) -> Exit {
             print(line);
         }
     }
+    match Releases::incoming(paths).ids(WAITING) {
+        Ok(waiting) if !waiting.is_empty() => {
+            let ids: Vec<&str> = waiting.iter().map(ReleaseId::as_str).collect();
+            note(format_args!(
+                "brought, and waiting for the daemon to start or to reload: {}",
+                ids.join(", ")
+            ));
+        }
+        Ok(_) => {}
+        Err(error) => note(format_args!(
+            "cannot read {}: {error}; what waits there is not shown",
+            paths.incoming().display()
+        )),
+    }
     if book.held {
         note("updates are held; monopod release unhold lets them go on");
     }
@@ -229,6 +246,13 @@ pub(super) fn one(paths: &Paths, id: &ReleaseId, json: bool) -> Exit {
     let releases = Releases::new(paths);
     let release = match releases.read(id) {
         Ok(release) => release,
+        Err(ReleaseError::NotFound(_)) if Releases::incoming(paths).folder(id).exists() => {
+            complain(format_args!(
+                "release {id} was brought, and the daemon has not checked it yet"
+            ));
+            hint("systemctl start monopod, or systemctl reload monopod");
+            return Exit::Failed;
+        }
         Err(error) => return failed(&error),
     };
     let verified = match Trust::of_folder(&paths.keys()) {

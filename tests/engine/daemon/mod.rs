@@ -7,6 +7,7 @@ mod ending;
 mod gates;
 mod images;
 mod import;
+mod incoming;
 mod ladder;
 mod life;
 mod pair;
