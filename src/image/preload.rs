@@ -69,6 +69,9 @@ const VERSION: u32 = 1;
 /// What a bundle's name ends with.
 const BUNDLE: &str = ".bundle";
 
+/// What takes the bundles of a folder, and remembers what came of them.
+pub type TakeBundles<'t> = dyn FnMut(&mut Memory<'_>, Vec<Preload>) -> Result<(), StoreError> + 't;
+
 /// Imports every archive of `folder` that is not known yet, and hands its bundles, in the order of their
 /// names, to `bundles`. A folder that does not exist is empty.
 ///
@@ -79,7 +82,7 @@ pub fn preload(
     record: &Path,
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress<'_>),
-    bundles: &mut dyn FnMut(&mut Memory<'_>, Vec<Preload>) -> Result<(), StoreError>,
+    bundles: &mut TakeBundles<'_>,
 ) -> Result<Preloaded, StoreError> {
     let mut memory = Memory {
         store,

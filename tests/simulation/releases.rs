@@ -496,21 +496,7 @@ impl Node {
         let until = |span: &u64| self.now + Duration::from_secs(*span);
         let known = |which: &usize| id(which % self.shelf.makes.len());
         match turn {
-            Turn::Bring(make, wish) => {
-                let new = self.shelf.makes.len();
-                self.shelf.makes.push(*make);
-                if let Hook::Yes(later) = make.hook {
-                    self.shelf.later.insert(id(new), later);
-                }
-                if make.from == From::Local {
-                    self.shelf.local = new;
-                    return self.bring_local(*wish);
-                }
-                self.shelf.folders.insert(id(new));
-                let offer = Due::Offer(id(new), *wish, false);
-                self.at(self.now + Duration::from_millis(100), offer);
-                Ok(())
-            }
+            Turn::Bring(make, wish) => self.bring(*make, *wish),
             Turn::Again(which, wish, downgrade) => {
                 let which = known(which);
                 if self.shelf.make(&which).from == From::Local {
@@ -597,6 +583,23 @@ impl Node {
                 Ok(())
             }
         }
+    }
+
+    /// Brings a new release.
+    fn bring(&mut self, make: Make, wish: Wish) -> Result<(), String> {
+        let new = self.shelf.makes.len();
+        self.shelf.makes.push(make);
+        if let Hook::Yes(later) = make.hook {
+            self.shelf.later.insert(id(new), later);
+        }
+        if make.from == From::Local {
+            self.shelf.local = new;
+            return self.bring_local(wish);
+        }
+        self.shelf.folders.insert(id(new));
+        let offer = Due::Offer(id(new), wish, false);
+        self.at(self.now + Duration::from_millis(100), offer);
+        Ok(())
     }
 
     /// What is in force, and what it makes.

@@ -91,7 +91,9 @@ impl Door<'_> {
             Err(error) => {
                 complain(format_args!("cannot read the keys in keys.d: {error}"));
                 came.refused += found.len();
-                found.into_iter().for_each(|file| memory.keep(file));
+                for file in found {
+                    memory.keep(file);
+                }
                 return Ok(());
             }
         };
