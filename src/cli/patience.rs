@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, ChildStdout};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Everything that a helper prints until it closes its output. One that moves nothing for `patience` is
@@ -24,7 +25,12 @@ pub fn read_all(child: &Child, out: &mut ChildStdout, patience: Duration) -> io:
     let mut since = Instant::now();
     loop {
         let mut files = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut files, look)? > 0 {
+        let ready = match poll(&mut files, look) {
+            // A signal of ours is no word of the helper's.
+            Err(Errno::EINTR) => 0,
+            ready => ready?,
+        };
+        if ready > 0 {
             match out.read(&mut buffer)? {
                 0 => break,
                 count => bytes.extend_from_slice(&buffer[..count]),

@@ -132,7 +132,7 @@ fn what_reads_a_stick_reaches_nothing_else() {
         "ProtectSystem=strict",
         "DevicePolicy=closed",
         "DeviceAllow=/dev/%i r",
-        "ReadWritePaths=-/var/lib/monopod/store -/var/lib/monopod/releases -/sys/devices",
+        "ReadWritePaths=-/var/lib/monopod/store -/var/lib/monopod/incoming -/sys/devices",
     ] {
         assert!(unit.lines().any(|found| found == line), "{line}");
     }
@@ -213,7 +213,7 @@ fn users_and_folders_are_made() {
             ("etc/monopod/workload.d", 0o750, 0, gid),
             ("var/lib/monopod", 0o750, uid, gid),
             ("var/lib/monopod/store", 0o750, uid, gid),
-            ("var/lib/monopod/releases", 0o750, uid, gid),
+            ("var/lib/monopod/incoming", 0o750, uid, gid),
             ("var/lib/monopod/preload", 0o755, 0, 0),
         ];
         for (path, mode, uid, gid) in table {
