@@ -10,7 +10,7 @@ use clap::Args;
 use super::feed::{engine, node};
 use super::{block_on, complain};
 use crate::core::api::Fault;
-use crate::core::update::ReleaseId;
+use crate::core::update::{Book, ReleaseId};
 use crate::daemon::peek;
 use crate::engine::Engine;
 use crate::exit::Exit;
@@ -61,11 +61,11 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
         }
     };
     // What the ledger says by now may be more than what the daemon meant when it asked.
-    let (sequences, mut keep) = match peek(paths) {
+    let (book, mut keep) = match peek(paths) {
         Ok(durable) => {
             let book = durable.unwrap_or_default().book;
             let keep = book.kept();
-            (book.sequences, keep)
+            (book, keep)
         }
         Err(text) => {
             complain(text);
@@ -88,7 +88,7 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
     let (mut needed, mut unneeded) = (BTreeSet::new(), BTreeMap::new());
     for release in found {
         let (id, images) = match release {
-            Ok(release) if is_news(&release, &sequences) => {
+            Ok(release) if is_news(&release, &book) => {
                 needed.extend(release.images.into_values().flatten());
                 continue;
             }
@@ -124,10 +124,12 @@ pub fn run(paths: &Paths, arguments: &Tidy) -> Exit {
 }
 
 /// A release is being brought, and the daemon will be told of it in a moment.
-fn is_news(release: &Release, accepted: &BTreeMap<String, u64>) -> bool {
+fn is_news(release: &Release, book: &Book) -> bool {
     match &release.origin {
         Origin::Bundle { key, sequence, .. } => {
-            accepted.get(key).is_none_or(|accepted| sequence > accepted)
+            let accepted = book.sequences.get(key);
+            book.rejected(&release.id).is_none()
+                && accepted.is_none_or(|accepted| sequence > accepted)
         }
         Origin::Local => false,
     }

@@ -377,9 +377,10 @@ pub enum Action {
     /// Check a release's files, give the engine its images, sync them to disk; touch nothing that runs.
     /// Report [`Event::StageMoved`] on the way and [`Event::Staged`] at the end.
     Stage(TaskId, ReleaseId),
-    /// See what stands between a staged release and its switch, and report [`Event::Gates`].
-    LookAtGates(TaskId),
-    /// Ask whether a release may be tried: its key, and its hook, which has 5 min. Report [`Event::Hooked`].
+    /// See what stands between a staged release and its switch, whether it is still trusted, too, and report
+    /// [`Event::Gates`].
+    LookAtGates(TaskId, ReleaseId),
+    /// Run a release's hook, for 5 min at most, and report [`Event::Hooked`].
     Hook(TaskId, ReleaseId),
     /// Copy the volumes before this release is tried, and report [`Event::Snapshotted`].
     Snapshot(TaskId, ReleaseId),

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::core::reboots::Reboots;
 use crate::core::time::Time;
-use crate::core::update::Book;
+use crate::core::update::{Book, ReleaseId};
 use crate::spec::types::Role;
 
 /// The highest version that this program writes. A higher one is refused, never guessed at.
@@ -142,6 +142,9 @@ pub struct Volatile {
     /// The containers whose apps have said that this is no moment for an update.
     #[serde(default)]
     pub locks: BTreeSet<Role>,
+    /// The release that was on trial, and since when: a daemon that is started anew does not begin its time anew.
+    #[serde(default)]
+    pub trial: Option<(ReleaseId, Time)>,
 }
 
 /// The restarts of the engine's unit.

@@ -40,7 +40,7 @@ impl Node {
         let on_trial = (book.trial.as_ref()).is_some_and(|trial| trial.reverting.is_none());
         let emptied = book.trial.is_some() && !on_trial;
         let desired = if emptied { Vec::new() } else { desired };
-        let update = Update::new(rules, durable.book, book, volatile.locks.clone(), now);
+        let update = Update::new(rules, durable.book, book, &volatile, now);
         let mut supervisor =
             Supervisor::new(config, desired, durable.budgets, volatile.clone(), now);
         // Nor is a rung climbed for what is to go.
@@ -196,6 +196,7 @@ impl Node {
     fn add(&self, volatile: &mut Volatile) {
         volatile.orderly = self.orderly;
         volatile.locks.clone_from(self.update.locks());
+        volatile.trial = self.update.began().cloned();
     }
 
     fn whole_line(&self, line: &str) -> String {
@@ -293,6 +294,7 @@ mod tests {
             current: Some(id(1)),
             trial: Some(TrialRecord {
                 release: id(2),
+                signed: None,
                 deaths: 1,
                 snapshot: true,
                 reverting: Some("it failed".to_owned()),

@@ -1,6 +1,6 @@
 //! Does what the core says, each deed by itself, and reports its end as an event.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::pin;
@@ -45,13 +45,24 @@ pub struct Deeds {
     writer: UnboundedSender<Entry>,
 }
 
+/// A release that may be in force soon.
+pub(super) struct Ready {
+    /// What has read it.
+    pub task: TaskId,
+    pub release: Rc<InForce>,
+    /// With which of the node's own files, by how often they had been read.
+    pub reads: u64,
+}
+
 pub(super) struct Shared {
     pub(super) paths: Paths,
     pub(super) engine: Docker,
     /// What containers are made by.
     pub(super) in_force: RefCell<Rc<InForce>>,
     /// The releases that were staged or loaded last, by which task, until one of them is in force.
-    pub(super) ready: RefCell<Vec<(TaskId, Rc<InForce>)>>,
+    pub(super) ready: RefCell<Vec<Ready>>,
+    /// How often the node's own files were read again.
+    pub(super) reads: Cell<u64>,
     /// The staging under way.
     pub(super) staging: RefCell<Option<AbortHandle>>,
     /// The release before which volumes were copied, until the copies are removed.
@@ -142,6 +153,7 @@ impl Deeds {
             engine,
             in_force: RefCell::new(in_force),
             ready: RefCell::default(),
+            reads: Cell::default(),
             staging: RefCell::default(),
             copied: RefCell::new(
                 durable

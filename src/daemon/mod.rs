@@ -144,14 +144,20 @@ async fn begin(paths: &Paths) -> Result<Begun, Exit> {
         },
     );
     rescue::clear(paths);
-    let signals = Signals::new()
+    let mut signals = Signals::new()
         .map_err(|error| format!("cannot listen to signals: {error}"))
         .map_err(told(Exit::Failed))?;
     if let Err(error) = Releases::new(paths).sweep() {
         warn!("{error}");
     }
-    let (orderly, tries) = (volatile.orderly, files.trial.tries);
-    let first = start::first_release(paths, &mut notifier, &mut durable, orderly, tries);
+    let engine = Docker::connect(&socket);
+    let how = start::How {
+        orderly: volatile.orderly,
+        tries: files.trial.tries,
+        engine: &engine,
+        signals: &mut signals,
+    };
+    let first = start::first_release(paths, &mut notifier, &mut durable, how);
     let (in_force, book) = first.await?;
     let config = Config {
         escalation: files.escalation.clone(),
@@ -181,7 +187,6 @@ async fn begin(paths: &Paths) -> Result<Begun, Exit> {
         socket.display()
     );
     let (events, inbox) = mpsc::unbounded_channel();
-    let engine = Docker::connect(&socket);
     let deeds = Deeds::new(
         paths.clone(),
         engine,
@@ -365,12 +370,12 @@ impl Running {
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
                 Action::Exit => self.exit = Some(Exit::Done),
                 Action::Stage(task, id) => {
-                    let committed = self.was_committed(&id);
+                    let committed = self.has_been_committed(&id);
                     self.deeds.stage(task, id, committed);
                 }
-                Action::Hook(task, id) => {
-                    let committed = self.was_committed(&id);
-                    self.deeds.hook(task, id, committed);
+                Action::LookAtGates(task, id) => {
+                    let committed = self.has_been_committed(&id);
+                    self.deeds.look_at_gates(task, id, committed);
                 }
                 Action::Snapshot(task, id) => {
                     let current = self.node.update().book.current;
@@ -380,14 +385,19 @@ impl Running {
                     let current = self.node.update().book.current;
                     self.deeds.restore(task, id, current);
                 }
+                Action::Tidy(mut kept) => {
+                    // What a newer one was tried before may have its turn now.
+                    self.look_around();
+                    kept.extend(self.node.update().book.kept());
+                    self.deeds.start(Action::Tidy(kept));
+                }
                 action => self.deeds.start(action),
             }
         }
         self.fill();
     }
 
-    /// Whether a release has proved itself, here and not long ago.
-    fn was_committed(&self, id: &ReleaseId) -> bool {
+    fn has_been_committed(&self, id: &ReleaseId) -> bool {
         let book = self.node.update().book;
         [&book.current, &book.previous].contains(&&Some(id.clone()))
     }

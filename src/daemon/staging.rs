@@ -13,10 +13,11 @@ use tokio::task::spawn_blocking;
 
 use super::deeds::Shared;
 use super::in_force::{InForce, LoadError};
-use super::{civil, clock, hook, image, sync};
+use super::{civil, clock, image, sync};
 use crate::bundle::Trust;
 use crate::core::api::{Event, Fault, Gates, NotNow, Staged, TaskId};
 use crate::core::update::ReleaseId;
+use crate::paths::Paths;
 use crate::release::{Origin, ReleaseError, Releases};
 use crate::spec;
 use crate::spec::host::ThisHost;
@@ -31,10 +32,7 @@ pub(super) async fn stage(
 ) -> Result<(Staged, Rc<InForce>), NotNow> {
     let mut kept = load(shared, id)?;
     let signed = matches!(kept.release.origin, Origin::Bundle { .. });
-    if !committed && signed {
-        // Its key may have been revoked since it was offered.
-        verify(shared, id)?;
-    }
+    trusted(&shared.paths, id, committed)?;
     let mut known = BTreeMap::new();
     for container in &Rc::clone(&kept.workload).containers {
         let reference = &container.image;
@@ -64,43 +62,28 @@ pub(super) async fn stage(
             .volumes(id, Some(shared.in_force().id()))
             .map_err(NotNow::Later)?
             .is_empty(),
-        hook: !committed && signed || Releases::new(&shared.paths).hook(id).is_some(),
+        hook: Releases::new(&shared.paths).hook(id).is_some(),
     };
     Ok((staged, Rc::new(kept)))
 }
 
-/// Whether a key that is trusted now has signed all of it.
-fn verify(shared: &Shared, id: &ReleaseId) -> Result<(), NotNow> {
-    let keys = shared.paths.keys();
+/// Whether a release may be tried: a bundle's signature must hold now, since its key may have been revoked since it
+/// was offered. One that was `committed` before is trusted for that.
+pub(super) fn trusted(paths: &Paths, id: &ReleaseId, committed: bool) -> Result<(), NotNow> {
+    if committed {
+        return Ok(());
+    }
+    let keys = paths.keys();
     let trust = Trust::of_folder(&keys)
         .map_err(|error| NotNow::Later(format!("cannot read {}: {error}", keys.display())))?;
-    let verified = Releases::new(&shared.paths).verify(id, &trust);
-    verified.map(drop).map_err(|error| match error {
-        ReleaseError::Refused { .. } | ReleaseError::Unsigned(_) => {
-            NotNow::Never(error.to_string())
-        }
-        ReleaseError::NotFound(_) | ReleaseError::Damaged(_) | ReleaseError::Io { .. } => {
-            NotNow::Later(error.to_string())
-        }
-    })
-}
-
-/// Asks once more whether a release may be tried, since it may have waited for long: its key, unless it was
-/// `committed` before, and its hook.
-pub(super) async fn may_be_tried(
-    shared: &Shared,
-    id: &ReleaseId,
-    current: &ReleaseId,
-    committed: bool,
-) -> Result<(), NotNow> {
-    if !committed {
-        verify(shared, id)?;
-        // That it has none is signed, too.
-        if Releases::new(&shared.paths).hook(id).is_none() {
-            return Ok(());
-        }
+    match Releases::new(paths).verify(id, &trust) {
+        Ok(_) | Err(ReleaseError::Unsigned(_)) => Ok(()),
+        Err(error @ ReleaseError::Refused { .. }) => Err(NotNow::Never(error.to_string())),
+        Err(
+            error
+            @ (ReleaseError::NotFound(_) | ReleaseError::Damaged(_) | ReleaseError::Io { .. }),
+        ) => Err(NotNow::Later(error.to_string())),
     }
-    hook::ask(shared, id, current).await
 }
 
 fn load(shared: &Shared, id: &ReleaseId) -> Result<InForce, NotNow> {
@@ -156,5 +139,6 @@ pub(super) async fn gates(policy: &UpdatePolicy) -> Gates {
         window,
         hold_file,
         lock_file,
+        ..Gates::default()
     }
 }

@@ -7,15 +7,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::in_force::{InForce, LoadError};
 use super::local::{self, LocalError};
 use super::{deeds, incoming, ledger};
 use crate::bundle::Trust;
-use crate::core::api::Notify;
+use crate::core::api::{Notify, Seen};
 use crate::core::ledger::{Durable, Entry};
-use crate::core::update::{Book, Origin, ReleaseId};
+use crate::core::update::{Book, Lying, Origin, ReleaseId};
+use crate::engine::{Docker, Engine};
 use crate::exit::Exit;
 use crate::paths::Paths;
 use crate::release::{self, ReleaseError, Releases};
@@ -34,6 +35,9 @@ const READS: u32 = 12;
 
 /// How often systemd hears that the preload folder is still being read.
 const STILL_READING: Duration = Duration::from_secs(20);
+
+/// How long the engine is waited for where it alone can say which release ran.
+const ENGINE: Duration = Duration::from_secs(20);
 
 /// The right to be this root's one daemon, for as long as the file is open.
 pub fn alone(paths: &Paths) -> Result<File, String> {
@@ -66,20 +70,47 @@ impl<'n> Patience<'n> {
         }
     }
 
+    /// Nothing is to be hoped from waiting any more.
+    fn is_over(&self) -> bool {
+        !notify::listened_to() || self.reads >= READS
+    }
+
     /// Says what is wrong, and waits before they are read again.
     async fn wait(&mut self, text: String) -> Result<(), Exit> {
+        let over = self.is_over();
+        self.say(text);
+        if over {
+            return Err(Exit::Invalid);
+        }
+        self.pause().await;
+        Ok(())
+    }
+
+    /// The same without an end, where a new beginning would only wear the node out; until the daemon is told to end.
+    async fn wait_on(&mut self, text: String, signals: &mut Signals) -> Result<(), Exit> {
+        self.say(text);
+        if !notify::listened_to() {
+            return Err(Exit::Failed);
+        }
+        self.notifier.tell(&Notify::Extend(READ_AGAIN * 6));
+        tokio::select! {
+            () = self.pause() => Ok(()),
+            _ = signals.terminate.recv() => Err(Exit::Done),
+        }
+    }
+
+    fn say(&mut self, text: String) {
         if text != self.told {
             error!("{text}");
             self.told = text;
         }
         self.reads += 1;
-        if !notify::listened_to() || self.reads >= READS {
-            return Err(Exit::Invalid);
-        }
+    }
+
+    async fn pause(&mut self) {
         let status = format!("Waiting for valid files: {}", self.told);
         self.notifier.tell(&Notify::Status(status));
         tokio::time::sleep(READ_AGAIN).await;
-        Ok(())
     }
 }
 
@@ -101,17 +132,31 @@ pub async fn node_file(paths: &Paths, notifier: &mut Notifier) -> Result<Node, E
 /// beside the release is what the ledger is to say; `durable` is what it says.
 ///
 /// One whose folder is damaged is passed over: a trial is taken back, the one before takes the place of
-/// the current one. One that is not valid here is waited for, since a device may come late.
+/// the current one. One that is not valid here is waited for, since a device may come late; so is one that
+/// cannot be read, for a minute, and then another one that can be takes its place.
 pub async fn first_release(
     paths: &Paths,
     notifier: &mut Notifier,
     durable: &mut Durable,
-    orderly: bool,
-    tries: u32,
+    how: How<'_>,
 ) -> Result<(Rc<InForce>, Book), Exit> {
+    let How {
+        orderly,
+        tries,
+        engine,
+        signals,
+    } = how;
     let mut patience = Patience::new(notifier);
     let mut preloaded = false;
     let mut book = durable.book.at_start(orderly, tries);
+    if *durable == Durable::unreadable() {
+        book = book.found_again(lying(paths, engine).await);
+        if book.current.is_some() {
+            // The file is no news either.
+            let local = local::release(paths, None).ok().flatten();
+            book.local = local.map(|release| release.id);
+        }
+    }
     record(paths, durable, &mut book);
     loop {
         // It may be the first release, or mend the folder of the one that is to run.
@@ -133,7 +178,26 @@ pub async fn first_release(
         };
         match InForce::load(paths, &id) {
             Ok(in_force) => return Ok((Rc::new(in_force), book)),
-            Err(error @ (LoadError::Invalid(_) | LoadError::Release(ReleaseError::Io { .. }))) => {
+            Err(error @ (LoadError::Invalid(_) | LoadError::Release(ReleaseError::Io { .. })))
+                if patience.is_over() && Some(&id) != book.current.as_ref() =>
+            {
+                error!("release {id}: {error}");
+                book = book.taken_back(&error.to_string());
+                record(paths, durable, &mut book);
+            }
+            Err(LoadError::Release(error @ ReleaseError::Io { .. })) => {
+                let over = patience.is_over();
+                let readable = |other: &ReleaseId| over && InForce::load(paths, other).is_ok();
+                match book.previous.clone().filter(readable) {
+                    Some(other) => {
+                        error!("release {id}: {error}; {other} runs in its place");
+                        book.settle_for(&other);
+                        record(paths, durable, &mut book);
+                    }
+                    None => patience.wait_on(error.to_string(), signals).await?,
+                }
+            }
+            Err(error @ LoadError::Invalid(_)) => {
                 patience.wait(format!("release {id}: {error}")).await?;
             }
             Err(LoadError::Release(error)) => {
@@ -156,6 +220,56 @@ async fn preload(paths: &Paths, notifier: &mut Notifier) {
             }
         }
     }
+}
+
+/// What is to be known of a start.
+pub struct How<'h> {
+    /// The daemon before was told to end, and did.
+    pub orderly: bool,
+    /// After so many deaths in its trial a release is taken back.
+    pub tries: u32,
+    /// What has the containers.
+    pub engine: &'h Docker,
+    /// Whether this one is told to end.
+    pub signals: &'h mut Signals,
+}
+
+/// The releases that lie on disk and can be used: what is left to go by where the ledger is lost.
+async fn lying(paths: &Paths, engine: &Docker) -> Vec<Lying> {
+    let node = paths.root().display().to_string();
+    let asked = tokio::time::timeout(ENGINE, engine.containers(&node, None)).await;
+    let seen = match asked {
+        Ok(Ok(seen)) => seen,
+        Ok(Err(_)) | Err(_) => {
+            warn!("the engine does not say which release its containers are of");
+            Vec::new()
+        }
+    };
+    let releases = Releases::new(paths).list().unwrap_or_else(|error| {
+        error!("cannot read {}: {error}", paths.releases().display());
+        Vec::new()
+    });
+    let mut lying = Vec::new();
+    for release in releases.into_iter().flatten() {
+        let Ok(in_force) = InForce::load(paths, &release.id) else {
+            continue;
+        };
+        let desired = in_force.desired(paths);
+        let made = desired.iter().all(|desired| {
+            let is_made = |seen: &Seen| seen.role == desired.role && seen.hash == desired.hash;
+            seen.iter().any(is_made)
+        });
+        let signed = match release.origin {
+            release::Origin::Local => None,
+            release::Origin::Bundle { key, sequence, .. } => Some((key, sequence)),
+        };
+        lying.push(Lying {
+            release: release.id,
+            signed,
+            made,
+        });
+    }
+    lying
 }
 
 /// A node without a release: its own file's, or the newest that was brought and is signed.

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use tokio::task::spawn_local;
 use tracing::{error, warn};
 
-use super::deeds::{Deeds, Shared, helper};
+use super::deeds::{Deeds, Ready, Shared, helper};
 use super::in_force::{InForce, LoadError};
-use super::{staging, volumes};
+use super::{hook, staging, volumes};
 use crate::core::api::{Action, Event, NotNow, TaskId};
 use crate::core::update::ReleaseId;
 use crate::release::{ReleaseError, Releases};
@@ -49,10 +49,14 @@ impl Shared {
     }
 
     /// A release may be in force soon.
-    fn remember(&self, task: TaskId, release: Rc<InForce>) {
+    fn remember(&self, task: TaskId, release: Rc<InForce>, reads: u64) {
         let mut ready = self.ready.borrow_mut();
-        ready.retain(|(_, known)| known.id() != release.id());
-        ready.push((task, release));
+        ready.retain(|known| known.release.id() != release.id());
+        ready.push(Ready {
+            task,
+            release,
+            reads,
+        });
         // One that is to be tried, and one to go back to.
         let over = ready.len().saturating_sub(2);
         ready.drain(..over);
@@ -60,27 +64,28 @@ impl Shared {
 }
 
 impl Deeds {
-    /// From now on updates may be when this says.
+    /// The node's own files were read again: from now on updates may be when this says.
     pub fn follow(&mut self, policy: UpdatePolicy) {
         *self.shared.policy.borrow_mut() = policy;
+        self.shared.reads.set(self.shared.reads.get() + 1);
     }
 
     /// Begins a deed of the update.
     pub(super) fn start_for_update(&mut self, action: Action) {
         let shared = Rc::clone(&self.shared);
         match action {
-            Action::LookAtGates(task) => {
+            Action::Hook(task, id) => {
                 spawn_local(async move {
-                    let policy = shared.policy.borrow().clone();
-                    let gates = staging::gates(&policy).await;
-                    shared.tell(Event::Gates(task, gates));
+                    let current = shared.in_force().id().clone();
+                    let result = hook::ask(&shared, &id, &current).await;
+                    shared.tell(Event::Hooked(task, result));
                 });
             }
             Action::Load(task, id) => {
                 let result = match InForce::load(&shared.paths, &id) {
                     Ok(loaded) => {
                         let desired = loaded.desired(&shared.paths);
-                        shared.remember(task, Rc::new(loaded));
+                        shared.remember(task, Rc::new(loaded), shared.reads.get());
                         Ok(desired)
                     }
                     // What is damaged stays so; a device that it names may come again.
@@ -97,7 +102,7 @@ impl Deeds {
             }
             // The rest is the supervisor's, or the loop's own.
             Action::Stage(..)
-            | Action::Hook(..)
+            | Action::LookAtGates(..)
             | Action::Snapshot(..)
             | Action::Restore(..)
             | Action::Engine(..)
@@ -114,15 +119,28 @@ impl Deeds {
         }
     }
 
+    /// Looks what stands in a staged release's way, and whether its signature still holds: its key may have been
+    /// revoked while it waited. One that was `committed` before is trusted for that.
+    pub(super) fn look_at_gates(&mut self, task: TaskId, id: ReleaseId, committed: bool) {
+        let shared = Rc::clone(&self.shared);
+        spawn_local(async move {
+            let policy = shared.policy.borrow().clone();
+            let mut gates = staging::gates(&policy).await;
+            gates.trusted = staging::trusted(&shared.paths, &id, committed);
+            shared.tell(Event::Gates(task, gates));
+        });
+    }
+
     /// Checks a release's files and gives the engine its images. One that was `committed` before is trusted
     /// for that; of any other the signature must hold now, too.
     /// Whatever was being staged before is not wanted any more.
     pub(super) fn stage(&mut self, task: TaskId, id: ReleaseId, committed: bool) {
         let shared = Rc::clone(&self.shared);
         let staging = spawn_local(async move {
+            let reads = shared.reads.get();
             let result = staging::stage(&shared, task, &id, committed).await;
             let result = result.map(|(staged, ready)| {
-                shared.remember(task, ready);
+                shared.remember(task, ready, reads);
                 staged
             });
             shared.tell(Event::Staged(task, result));
@@ -131,16 +149,6 @@ impl Deeds {
         if let Some(before) = before {
             before.abort();
         }
-    }
-
-    /// Asks whether a release may be tried. As for [`Self::stage`], one that was `committed` before is trusted.
-    pub(super) fn hook(&mut self, task: TaskId, id: ReleaseId, committed: bool) {
-        let shared = Rc::clone(&self.shared);
-        spawn_local(async move {
-            let current = shared.in_force().id().clone();
-            let result = staging::may_be_tried(&shared, &id, &current, committed).await;
-            shared.tell(Event::Hooked(task, result));
-        });
     }
 
     /// Has the volumes copied before a release is tried in the place of `current`.
@@ -173,8 +181,23 @@ impl Deeds {
     /// From now on containers are made as this release says, as that task has staged or loaded it.
     fn enforce(&mut self, task: TaskId, id: &ReleaseId) {
         let ready = std::mem::take(&mut *self.shared.ready.borrow_mut());
-        match ready.into_iter().find(|(by, _)| *by == task) {
-            Some((_, ready)) => self.change(ready),
+        match ready.into_iter().find(|ready| ready.task == task) {
+            Some(ready) if ready.reads == self.shared.reads.get() => self.change(ready.release),
+            // The node's own files have changed since, when there was no way back to staging it.
+            Some(ready) => match InForce::load(&self.shared.paths, id) {
+                Ok(loaded) => {
+                    let desired = loaded.desired(&self.shared.paths);
+                    self.change(Rc::new(loaded));
+                    self.shared.tell(Event::Reload {
+                        desired,
+                        policy: None,
+                    });
+                }
+                Err(error) => {
+                    error!("release {id} runs with the node's files as they were: {error}");
+                    self.change(ready.release);
+                }
+            },
             None if self.in_force().id() == id => {}
             None => match InForce::load(&self.shared.paths, id) {
                 Ok(loaded) => self.change(Rc::new(loaded)),

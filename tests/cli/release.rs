@@ -77,6 +77,7 @@ fn stocked(args: &[&str]) -> (Monopod, Vec<ReleaseId>) {
         next: Some(Next {
             release: ids[2].clone(),
             by: By::Manual,
+            signed: None,
         }),
         held: true,
         pinned: [ids[0].clone()].into(),

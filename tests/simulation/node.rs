@@ -123,6 +123,17 @@ pub enum Cut {
     Daemon,
 }
 
+/// How the engine fails at one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fails {
+    /// It says no, and has done nothing.
+    Refused,
+    /// It says nothing, and has done nothing.
+    NoAnswer,
+    /// It has done it, and nobody hears of it.
+    AnswerLost,
+}
+
 /// Whose files in an image are damaged, and how soon (ms) they end of it.
 type Damage = BTreeMap<Role, u64>;
 
@@ -259,6 +270,9 @@ pub struct Node {
     /// Points at which the story can be cut off so far, if they are counted, and where it is to be.
     pub points: Option<usize>,
     pub cut: Option<(usize, Cut)>,
+    /// Calls of the engine so far, while points are counted, and at which it fails.
+    pub calls_made: usize,
+    pub fails: Option<(usize, Fails)>,
     boot_has_a_name: bool,
     /// Since when the workload is not well and nothing is done about it.
     idle_since: Option<Duration>,
@@ -419,6 +433,8 @@ impl Node {
             broken: None,
             points: None,
             cut: None,
+            calls_made: 0,
+            fails: None,
             boot_has_a_name: true,
             idle_since: None,
             run: Volatile::default(),
@@ -1040,7 +1056,7 @@ impl Node {
                 self.reported(report.kind)?;
             }
             Action::Stage(..)
-            | Action::LookAtGates(_)
+            | Action::LookAtGates(..)
             | Action::Hook(..)
             | Action::Snapshot(..)
             | Action::Restore(..)
@@ -1329,6 +1345,14 @@ impl Node {
         }
     }
 
+    /// Containers of all of this are there.
+    pub(super) fn is_made(&self, desired: &[Desired]) -> bool {
+        desired.iter().all(|desired| {
+            let mut ours = self.containers.iter().filter(|one| !one.stranger);
+            ours.any(|one| one.role == desired.role && one.hash == desired.hash)
+        })
+    }
+
     pub(super) fn process_of_role(&self, role: &Role) -> bool {
         self.containers.iter().any(|container| {
             container.role == *role
@@ -1398,6 +1422,17 @@ impl Node {
         }
     }
 
+    /// Counts a call, if points are counted, and says whether the engine fails at it.
+    fn fails_now(&mut self, generation: u64, op: OpId) -> Option<Fails> {
+        self.points?;
+        if generation != self.generation || op == OpId(u64::MAX) {
+            return None;
+        }
+        self.calls_made += 1;
+        let (_, fails) = self.fails.filter(|(at, _)| *at == self.calls_made)?;
+        Some(fails)
+    }
+
     fn effect(&mut self, generation: u64, op: OpId, call: &Call) {
         if self.now < self.waits_until && !self.stuck {
             self.troubled = self.waits_until;
@@ -1405,7 +1440,17 @@ impl Node {
             self.at(at, Due::Effect(generation, op, call.clone()));
             return;
         }
-        let result = if self.stuck {
+        let fails = self.fails_now(generation, op);
+        let result = if let Some(fails) = fails {
+            self.tell(|| format!("FAILS {fails:?}: {call:?}"));
+            if fails == Fails::AnswerLost {
+                let _ = self.obey(call);
+            }
+            Err(match fails {
+                Fails::Refused => Fault::Refused("server error".to_owned()),
+                Fails::NoAnswer | Fails::AnswerLost => Fault::NoAnswer("timed out".to_owned()),
+            })
+        } else if self.stuck {
             Err(Fault::NoAnswer("timed out".to_owned()))
         } else if self.now < self.hangs_until {
             // Nobody hears the answer; whether the engine does it all the same is its own affair.

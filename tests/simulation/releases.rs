@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use monopod::core::api::{Action, Desired, Event, Gates, NotNow, Staged, TaskId};
 use monopod::core::ledger::{self, Durable, Entry, Part};
-use monopod::core::update::{Ask, Book, By, Origin, ReleaseId, TrialRecord, UpdateView, Wish};
+use monopod::core::update::{
+    Ask, Book, By, Lying, Origin, ReleaseId, TrialRecord, UpdateView, Wish,
+};
 use monopod::spec::types::{Activation, Healthcheck, Role, Trial};
 
 use super::node::{Due, Node, roles, workload};
@@ -319,6 +321,12 @@ impl Node {
             }
         };
         let mut book = durable.book.at_start(self.run.orderly, trial().tries);
+        if durable == Durable::unreadable() {
+            book = book.found_again(self.lying());
+            if book.current.is_some() {
+                book.local = Some(id(self.shelf.local));
+            }
+        }
         self.record_at_start(&mut durable, &mut book);
         loop {
             let Some(id) = book.running().cloned() else {
@@ -343,6 +351,22 @@ impl Node {
         self.shelf.trial_by = self.now + trial().deadline + SLACK;
         self.shelf.stage = ("idle", self.now);
         (durable, book)
+    }
+
+    /// What is left to go by where the ledger is lost.
+    fn lying(&self) -> Vec<Lying> {
+        let whole = self.shelf.folders.iter();
+        whole
+            .filter(|id| self.shelf.is_whole(id))
+            .map(|id| Lying {
+                release: id.clone(),
+                signed: match self.shelf.make(id).from {
+                    From::Local => None,
+                    From::Bundle(key, sequence) => Some((key.to_string(), sequence)),
+                },
+                made: self.is_made(&self.shelf.desired(id, self.variant)),
+            })
+            .collect()
     }
 
     fn record_at_start(&mut self, durable: &mut Durable, book: &mut Book) {
@@ -382,6 +406,11 @@ impl Node {
             if let Some(count) = self.shelf.since_offer.remove(current) {
                 self.shelf.most_writes = self.shelf.most_writes.max(count);
             }
+        }
+        if let Some(current) = &after.current
+            && after.rejected(current).is_none()
+        {
+            self.shelf.banned.remove(current);
         }
         let on = |book: &Book| book.trial.as_ref().map(|trial| trial.release.clone());
         if on(after).is_some() && on(before) != on(after) {
@@ -635,7 +664,8 @@ impl Node {
         if view.as_ref().is_some_and(|view| view.stage == "trial") {
             let disk = self.on_disk().book.clone();
             let recorded = matches!(&disk.trial, Some(TrialRecord { release, reverting: None, .. }) if *release == id);
-            if !recorded {
+            // Who goes back by hand does so without it, if it cannot be written.
+            if !recorded && !self.shelf.forgetful {
                 return Err(format!(
                     "{id} runs on trial before that is on disk: {disk:?}"
                 ));
@@ -665,12 +695,13 @@ impl Node {
                 let result = self.stage(task, &id);
                 Event::Staged(task, result)
             }
-            Action::LookAtGates(task) => {
+            Action::LookAtGates(task, id) => {
                 let gates = Gates {
                     window: (self.now < self.shelf.window_until)
                         .then(|| self.shelf.window_until.saturating_sub(self.now)),
                     hold_file: self.now < self.shelf.hold_file_until,
                     lock_file: self.now < self.shelf.lock_file_until,
+                    trusted: self.trusted(&id),
                 };
                 Event::Gates(task, gates)
             }
@@ -706,17 +737,46 @@ impl Node {
                 Event::Loaded(task, result)
             }
             Action::Tidy(mut kept) => {
+                self.look_around()?;
                 // What was asked for since then stays.
                 if let Some(view) = self.view_of_update() {
                     kept.extend(view.book.kept());
                 }
-                self.shelf.folders.retain(|id| kept.contains(id));
+                let (accepted, rejected) =
+                    self.view_of_update().map_or_else(Default::default, |view| {
+                        (view.book.sequences, view.book.rejected)
+                    });
+                let makes = &self.shelf.makes;
+                self.shelf.folders.retain(|id| {
+                    let news = match makes[number(id)].from {
+                        From::Local => false,
+                        From::Bundle(key, sequence) => {
+                            rejected.iter().all(|one| one.release != *id)
+                                && (accepted.get(&key.to_string()))
+                                    .is_none_or(|accepted| sequence > *accepted)
+                        }
+                    };
+                    news || kept.contains(id)
+                });
                 self.shelf.copies.retain(|id, _| kept.contains(id));
                 return Ok(());
             }
             other => return Err(format!("{other:?} is no deed for an update")),
         };
         self.deliver(generation, event)
+    }
+
+    /// A release that was committed once is trusted for that; of any other the key counts.
+    fn trusted(&self, id: &ReleaseId) -> Result<(), NotNow> {
+        let committed = self.view_of_update().is_some_and(|view| {
+            [&view.book.current, &view.book.previous].contains(&&Some(id.clone()))
+        });
+        match self.shelf.make(id).from {
+            From::Bundle(key, _) if !committed && self.shelf.revoked.contains(&key) => {
+                Err(NotNow::Never("its key was revoked".to_owned()))
+            }
+            From::Bundle(..) | From::Local => Ok(()),
+        }
     }
 
     fn stage(&mut self, task: TaskId, id: &ReleaseId) -> Result<Staged, NotNow> {
@@ -726,9 +786,13 @@ impl Node {
         if self.now < self.image_gone_until || self.engine_is_away() {
             return Err(NotNow::Later("its image cannot be had".to_owned()));
         }
-        if !self.shelf.is_whole(id) || !self.shelf.make(id).fits {
+        if !self.shelf.is_whole(id) {
+            return Err(NotNow::Later("its folder is damaged".to_owned()));
+        }
+        if !self.shelf.make(id).fits {
             return Err(NotNow::Never("its files are not valid".to_owned()));
         }
+        self.trusted(id)?;
         let make = self.shelf.make(id);
         let variant = (self.shelf.begun.get(&task)).map_or(self.variant, |variant| *variant);
         let desired = self.shelf.desired(id, variant);
@@ -949,7 +1013,9 @@ impl Node {
             By::Force | By::Back => false,
         });
         let idle = view.stage == "idle" && book.next.is_none();
-        if idle || (waits && view.stage == "waiting") {
+        // It may be brought again.
+        let lacks = (book.next.as_ref()).is_some_and(|next| !self.shelf.is_whole(&next.release));
+        if idle || (waits && view.stage == "waiting") || (lacks && view.stage == "staging") {
             Ok(())
         } else {
             Err(format!("the update waits for nothing: {view:?}"))

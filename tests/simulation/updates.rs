@@ -5,7 +5,7 @@ use std::time::Duration;
 use monopod::core::update::Wish;
 use proptest::prelude::*;
 
-use super::node::{Blow, Cut, Node};
+use super::node::{Blow, Cut, Fails, Node};
 use super::releases::{Change, From, Hook, Make, Nature, Turn, WRITES, good};
 
 const HAND: Wish = Wish::Activate { force: false };
@@ -78,7 +78,7 @@ fn local(make: Make) -> Make {
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn ways() -> Vec<Way> {
-    vec![
+    let mut ways = vec![
         way("another spec", 1, &[1], [(BEGIN, bring(good(1)))]),
         way(
             "another image",
@@ -305,11 +305,240 @@ fn ways() -> Vec<Way> {
             &[0, 1],
             [(BEGIN, bring(good(1))), (20_000, Blow::DiskFull(300))],
         ),
+    ];
+    ways.extend(more_ways());
+    ways
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn more_ways() -> Vec<Way> {
+    vec![
+        way(
+            "a key that is revoked while its release waits",
+            0,
+            &[0],
+            [
+                (BEGIN, turn(Turn::Window(200))),
+                (0, bring(good(1))),
+                (1000, turn(Turn::Revoke(0))),
+            ],
+        ),
+        way(
+            "two at once, the older one second",
+            1,
+            &[1],
+            [(BEGIN, bring(good(2))), (20_000, bring(good(1)))],
+        ),
+        way(
+            "two at once, the newer one fails, and the older one is brought again",
+            1,
+            &[0, 1],
+            [
+                (BEGIN, turn(Turn::Window(30))),
+                (0, bring(good(1))),
+                (5000, bring(sick(2))),
+                (900_000, turn(Turn::Again(1, Wish::Take, false))),
+            ],
+        ),
+        way(
+            "what mends a release has a lower number",
+            2,
+            &[0, 2],
+            [(BEGIN, bring(sick(9))), (700_000, bring(good(8)))],
+        ),
+        way(
+            "the hold file",
+            1,
+            &[1],
+            [(BEGIN, turn(Turn::HoldFile(100))), (0, bring(good(1)))],
+        ),
+        way(
+            "volumes that cannot be copied, and then can",
+            1,
+            &[0, 1],
+            [
+                (BEGIN, turn(Turn::CopiesFail(1))),
+                (0, bring(with_volumes(good(1)))),
+                (60_000, turn(Turn::Retry(1))),
+            ],
+        ),
+        way(
+            "volumes that cannot be put back",
+            0,
+            &[0],
+            [
+                (BEGIN, bring(with_volumes(sick(1)))),
+                (60_000, turn(Turn::CopiesFail(5))),
+            ],
+        ),
+        way(
+            "an older one that is allowed",
+            2,
+            &[1, 2],
+            [
+                (BEGIN, bring(good(5))),
+                (120_000, bring(good(3))),
+                (5000, turn(Turn::Again(2, Wish::Take, true))),
+            ],
+        ),
+        way(
+            "the node's own file is changed during a trial",
+            2,
+            // Both are news after a cut, and which came first cannot be seen.
+            &[1, 2],
+            [
+                (BEGIN, bring(good(1))),
+                (20_000, turn(Turn::Bring(local(good(0)), HAND))),
+            ],
+        ),
+        way(
+            "the node's own file is changed while a bundle waits",
+            2,
+            &[1, 2],
+            [
+                (BEGIN, turn(Turn::Window(200))),
+                (0, bring(good(1))),
+                (5000, turn(Turn::Bring(local(good(0)), HAND))),
+            ],
+        ),
+        way(
+            "back by hand, and the release before is gone",
+            1,
+            &[0, 1],
+            [
+                (BEGIN, bring(good(1))),
+                (120_000, turn(Turn::Damaged(0))),
+                (0, turn(Turn::RollBack)),
+            ],
+        ),
+        way(
+            "back by hand, with volumes",
+            0,
+            &[0, 1],
+            [
+                (BEGIN, bring(with_volumes(good(1)))),
+                (120_000, turn(Turn::RollBack)),
+            ],
+        ),
+        way(
+            "a ledger that is full when a release is to be taken back",
+            0,
+            &[0],
+            [(BEGIN, bring(sick(1))), (30_000, Blow::DiskFull(1500))],
+        ),
+        way(
+            "a ledger that is full when one goes back by hand",
+            0,
+            &[0, 1],
+            [
+                (BEGIN, bring(good(1))),
+                (120_000, Blow::DiskFull(400)),
+                (0, turn(Turn::RollBack)),
+            ],
+        ),
+        way(
+            "a ledger that hangs in the trial",
+            1,
+            &[0, 1],
+            [
+                (BEGIN, bring(good(1))),
+                (20_000, turn(Turn::DiskHangs(300))),
+            ],
+        ),
+        way(
+            "the engine hangs beyond the trial's end",
+            0,
+            &[0],
+            [
+                (BEGIN, bring(sick(1))),
+                (20_000, Blow::EngineHangs(700, false)),
+            ],
+        ),
+        way(
+            "the engine hangs in the trial",
+            1,
+            &[0, 1],
+            [
+                (BEGIN, bring(good(1))),
+                (10_000, Blow::EngineHangs(200, true)),
+            ],
+        ),
+        way(
+            "orderly restarts in the trial",
+            1,
+            &[0, 1],
+            [
+                (BEGIN, bring(good(1))),
+                (20_000, Blow::DaemonRestart),
+                (60_000, Blow::DaemonRestart),
+                (60_000, Blow::DaemonRestart),
+                (60_000, Blow::DaemonRestart),
+            ],
+        ),
+        way(
+            "the node's files change while it is staged",
+            1,
+            &[1],
+            [(BEGIN, bring(good(1))), (1000, Blow::Reload(1))],
+        ),
+        way(
+            "the node's files change while volumes are copied",
+            1,
+            &[1],
+            [
+                (BEGIN, bring(with_volumes(good(1)))),
+                (4000, Blow::Reload(1)),
+            ],
+        ),
+        way(
+            "staged twice, and the first ends last",
+            1,
+            &[1],
+            [(BEGIN, turn(Turn::DeedsSlow(1, 700))), (0, bring(good(1)))],
+        ),
+        way(
+            "a clock that is set back while the window is waited for",
+            1,
+            &[1],
+            [
+                (BEGIN, turn(Turn::Window(100))),
+                (0, bring(good(1))),
+                (90_000, turn(Turn::Window(100))),
+            ],
+        ),
+        way(
+            "a clock that comes from 1970 while the window is waited for",
+            1,
+            &[1],
+            [
+                (BEGIN, turn(Turn::Window(5_000_000))),
+                (0, bring(good(1))),
+                (60_000, turn(Turn::Window(0))),
+            ],
+        ),
     ]
 }
 
+/// What goes wrong on a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    Nothing,
+    /// It is cut off at this point.
+    Cut(usize, Cut),
+    /// The engine fails at this call.
+    Fails(usize, Fails),
+}
+
+/// What a way was like: the points at which it can be cut off, its calls of the engine, the writes of the ledger.
+#[derive(Clone, Copy)]
+struct Told {
+    points: usize,
+    calls: usize,
+    writes: u32,
+}
+
 /// Lets a way happen, then what is left of it; nothing that is wrong with a release is mended.
-fn go(way: &Way, cut: Option<(usize, Cut)>, telling: bool) -> Result<(usize, u32), String> {
+fn go(way: &Way, trouble: Trouble, telling: bool) -> Result<Told, String> {
     let mut node = Node::new(3, &[], &way.blows);
     node.telling = telling;
     // What is more than an hour before is not the update's.
@@ -318,7 +547,11 @@ fn go(way: &Way, cut: Option<(usize, Cut)>, telling: bool) -> Result<(usize, u32
     let begin = Duration::from_millis(29_990 + before.map(|(gap, _)| gap).sum::<u64>());
     let result = node.run_until(begin).and_then(|()| {
         node.points = Some(0);
-        node.cut = cut;
+        match trouble {
+            Trouble::Nothing => {}
+            Trouble::Cut(at, cut) => node.cut = Some((at, cut)),
+            Trouble::Fails(at, fails) => node.fails = Some((at, fails)),
+        }
         node.run_until(node.last_blow() + Duration::from_secs(60))?;
         for _ in 0..100 {
             if node.well().is_ok() {
@@ -329,14 +562,20 @@ fn go(way: &Way, cut: Option<(usize, Cut)>, telling: bool) -> Result<(usize, u32
         node.well()?;
         let points = node.points.take().unwrap_or_default();
         let current = node.current();
-        let right = match cut {
-            None => current == Some(way.end),
-            Some(_) => current.is_some_and(|current| way.ends.contains(&current)),
+        let right = match trouble {
+            Trouble::Nothing => current == Some(way.end),
+            Trouble::Cut(..) | Trouble::Fails(..) => {
+                current.is_some_and(|current| way.ends.contains(&current))
+            }
         };
         if !right {
             return Err(format!("release {current:?} is committed"));
         }
-        Ok((points, node.shelf.most_writes))
+        Ok(Told {
+            points,
+            calls: node.calls_made,
+            writes: node.shelf.most_writes,
+        })
     });
     result.map_err(|why| {
         let lines: Vec<&str> = node
@@ -347,41 +586,43 @@ fn go(way: &Way, cut: Option<(usize, Cut)>, telling: bool) -> Result<(usize, u32
             .collect();
         let from = lines.len().saturating_sub(150);
         format!(
-            "{}, cut {cut:?}: {why}\n{}",
+            "{}, {trouble:?}: {why}\n{}",
             way.name,
             lines[from..].join("\n")
         )
     })
 }
 
-fn tell(way: &Way, cut: Option<(usize, Cut)>) -> (usize, u32) {
-    match go(way, cut, false) {
+fn tell(way: &Way, trouble: Trouble) -> Told {
+    match go(way, trouble, false) {
         Ok(told) => told,
-        Err(why) => panic!("{}", go(way, cut, true).err().unwrap_or(why)),
+        Err(why) => panic!("{}", go(way, trouble, true).err().unwrap_or(why)),
     }
 }
 
 #[test]
-fn every_way_of_an_update_survives_a_cut_at_every_point() {
+fn every_way_of_an_update_survives_a_cut_at_every_point_and_a_failure_of_every_call() {
     let ways = ways();
-    let points: Vec<(usize, usize)> = ways
-        .iter()
-        .enumerate()
-        .flat_map(|(nth, way)| {
-            let (points, _) = tell(way, None);
-            (1..=points).map(move |point| (nth, point))
-        })
-        .collect();
+    let (mut cuts, mut failures) = (Vec::new(), Vec::new());
+    for (nth, way) in ways.iter().enumerate() {
+        let told = tell(way, Trouble::Nothing);
+        for point in 1..=told.points {
+            cuts.extend([Cut::Power, Cut::Daemon].map(|cut| (nth, Trouble::Cut(point, cut))));
+        }
+        for call in 1..=told.calls {
+            let fails = [Fails::Refused, Fails::NoAnswer, Fails::AnswerLost];
+            failures.extend(fails.map(|fails| (nth, Trouble::Fails(call, fails))));
+        }
+    }
+    let all: Vec<&(usize, Trouble)> = cuts.iter().chain(&failures).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let tellers: Vec<_> = (0..threads)
             .map(|thread| {
-                let (ways, points) = (&ways, &points);
+                let (ways, all) = (&ways, &all);
                 scope.spawn(move || {
-                    for (nth, point) in points.iter().skip(thread).step_by(threads) {
-                        for cut in [Cut::Power, Cut::Daemon] {
-                            tell(&ways[*nth], Some((*point, cut)));
-                        }
+                    for (nth, trouble) in all.iter().skip(thread).step_by(threads) {
+                        tell(&ways[*nth], *trouble);
                     }
                 })
             })
@@ -393,21 +634,25 @@ fn every_way_of_an_update_survives_a_cut_at_every_point() {
         }
     });
     println!(
-        "figure: {} update paths, {} cut points survived",
+        "figure: {} update paths survive {} cut points and {} failures of the engine",
         ways.len(),
-        points.len() * 2
+        cuts.len(),
+        failures.len()
     );
 }
 
 #[test]
 fn an_update_takes_few_writes() {
     let ways = ways();
-    let most = ways.iter().map(|way| tell(way, None).1).max();
+    let most = ways
+        .iter()
+        .map(|way| tell(way, Trouble::Nothing).writes)
+        .max();
     let most = most.unwrap_or_default();
     println!("figure: at most {most} writes of the ledger from an offer to its commit");
     assert!((3..=WRITES).contains(&most));
     // The offer, the trial, the commit.
-    assert_eq!(tell(&ways[0], None).1, 3);
+    assert_eq!(tell(&ways[0], Trouble::Nothing).writes, 3);
 }
 
 fn make() -> impl Strategy<Value = Make> {

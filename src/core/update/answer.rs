@@ -1,7 +1,8 @@
 //! Answers to what people and importers ask.
 
 use super::stage::Stage;
-use super::{Ask, Book, By, Next, Origin, Refused, ReleaseId, Update, Wish};
+use super::trial::RECORD;
+use super::{Ask, Book, By, Next, Origin, Refused, ReleaseId, Signed, Update, Wish};
 use crate::core::time::Time;
 
 impl Update {
@@ -65,7 +66,7 @@ impl Update {
             Origin::Local if book.local.as_ref() == Some(release) && !waits => {
                 return Ok(format!("release {release} is known already"));
             }
-            Origin::Local => self.write(|book| book.local = Some(release.clone())),
+            Origin::Local => {}
             Origin::Bundle { key, sequence } => {
                 let accepted = book.sequences.get(key).copied().unwrap_or(0);
                 if *sequence < accepted && !downgrade {
@@ -76,15 +77,12 @@ impl Update {
                 }
             }
         }
-        let book = self.pen.wanted();
-        if let Some(why) = book.rejected(release) {
-            return Err(Refused::Refused(format!(
-                "release {release} was rejected: {why}; to try it once more: monopod release retry {release}"
-            )));
-        }
+        // One that cannot be had at the moment bars nobody's way.
+        let delayed = matches!(self.stage, Stage::Delayed { .. });
         if let Some(next) = &book.next
             && next.by == By::Back
             && next.release != *release
+            && !delayed
         {
             return Err(Refused::Refused(format!(
                 "release {} is coming back by hand; {release} is considered when that has ended and it is \
@@ -92,15 +90,40 @@ impl Update {
                 next.release
             )));
         }
-        if let Origin::Bundle { key, sequence } = origin {
-            self.write(|book| {
-                // With a downgrade what is accepted goes down, or the next update would be one, too.
-                book.sequences.insert(key.clone(), *sequence);
-            });
+        if *origin == Origin::Local {
+            self.write(|book| book.local = Some(release.clone()));
         }
+        if let Some(why) = self.pen.wanted().rejected(release) {
+            return Err(Refused::Refused(format!(
+                "release {release} was rejected: {why}; to try it once more: monopod release retry {release}"
+            )));
+        }
+        let signed = match origin {
+            Origin::Local => None,
+            Origin::Bundle { key, sequence } => Some(Signed {
+                key: key.clone(),
+                sequence: *sequence,
+                downgrade,
+            }),
+        };
         let book = self.pen.wanted();
+        if let Some((newer, sequence)) = signed.as_ref().and_then(|signed| book.newer(signed))
+            && !downgrade
+        {
+            return Err(Refused::Refused(format!(
+                "release {newer} of the same key has sequence {sequence} and comes first: {release} is older; \
+                 bring it again if that one fails"
+            )));
+        }
         if book.running() == Some(release) {
+            if let Some(signed) = &signed
+                && book.current.as_ref() == Some(release)
+            {
+                // It has proved itself under whatever number.
+                self.write(|book| book.accept(signed));
+            }
             // Whoever wants what runs wants nothing else.
+            let book = self.pen.wanted();
             if book.next.is_some() && *origin == Origin::Local {
                 self.write(|book| book.next = None);
             }
@@ -112,7 +135,7 @@ impl Update {
             Wish::Activate { force: false } => By::Hand,
             Wish::Activate { force: true } => By::Force,
         };
-        self.set_next(release, by);
+        self.set_next(release, by, signed);
         Ok(match by {
             By::Policy => format!("release {release} is staged and activated as node.toml says"),
             By::Manual => {
@@ -125,15 +148,24 @@ impl Update {
     }
 
     /// A release is to be tried next. What somebody has said for it by hand stays said.
-    fn set_next(&mut self, release: &ReleaseId, by: By) {
+    fn set_next(&mut self, release: &ReleaseId, by: By, signed: Option<Signed>) {
         self.write(|book| {
+            let signed = signed.or_else(|| book.signed(release).cloned());
             let weaker = book.next.as_ref().is_some_and(|next| {
                 next.release == *release && by == By::Policy && next.by != By::Policy
             });
             if !weaker {
+                if book
+                    .next
+                    .as_ref()
+                    .is_some_and(|next| next.release != *release)
+                {
+                    book.pass_over(signed.as_ref());
+                }
                 book.next = Some(Next {
                     release: release.clone(),
                     by,
+                    signed,
                 });
             }
         });
@@ -162,7 +194,7 @@ impl Update {
                 "release {release} was rejected: {why}; to try it once more: monopod release retry {release}"
             )));
         }
-        self.set_next(&release, if force { By::Force } else { By::Hand });
+        self.set_next(&release, if force { By::Force } else { By::Hand }, None);
         Ok(format!(
             "release {release} is tried as soon as it is staged"
         ))
@@ -215,11 +247,16 @@ impl Update {
         }
         self.write(|book| {
             book.reject(&current, WHY);
+            book.pass_over(None);
             book.next = Some(Next {
                 release: previous.clone(),
                 by: By::Back,
+                signed: None,
             });
         });
+        if let Stage::Trial(trying) = &mut self.stage {
+            trying.leaves.get_or_insert(self.now + RECORD);
+        }
         self.look_now();
         Ok(format!(
             "release {previous} comes back in place of {current}"
@@ -234,11 +271,12 @@ impl Update {
             )));
         }
         let runs = book.running() == Some(release);
+        let signed = book.signed(release).cloned();
         self.write(|book| book.rejected.retain(|one| one.release != *release));
         if runs {
             return Ok(format!("release {release} runs, and is rejected no more"));
         }
-        self.set_next(release, By::Hand);
+        self.set_next(release, By::Hand, signed);
         Ok(format!("release {release} is tried once more"))
     }
 }

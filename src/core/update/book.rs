@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ReleaseId;
 
-/// Most rejected releases that are remembered; a bundle older than those is refused for its sequence.
+/// Most rejected releases that are remembered; one that is forgotten is refused for its sequence.
 const REJECTED: usize = 64;
 
 /// The releases' part of the durable ledger.
@@ -34,7 +34,8 @@ pub struct Book {
     /// The release that was last made of the node's own workload file: that file is no news.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<ReleaseId>,
-    /// The highest sequence that was accepted of each key.
+    /// The highest sequence of each key that has proved itself: what is older is refused. What fails its trial
+    /// changes nothing here, so that it cannot bar the way of what mends it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sequences: BTreeMap<String, u64>,
     /// Nothing is activated by itself.
@@ -45,12 +46,28 @@ pub struct Book {
     pub pinned: BTreeSet<ReleaseId>,
 }
 
+/// What a release's signature says of its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// The key that signed it.
+    pub key: String,
+    /// Its place in the order of that key's releases.
+    pub sequence: u64,
+    /// The node's owner has allowed that it is older than what was accepted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub downgrade: bool,
+}
+
 /// A release on trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrialRecord {
     /// Which.
     pub release: ReleaseId,
+    /// Its signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
     /// How often the daemon or the node died in it.
     #[serde(default)]
     pub deaths: u32,
@@ -70,6 +87,9 @@ pub struct Next {
     pub release: ReleaseId,
     /// Who activates it.
     pub by: By,
+    /// Its signature, if it is not on record already what it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
 }
 
 /// Who activates a release.
@@ -88,6 +108,17 @@ pub enum By {
     Back,
 }
 
+/// A release that lies on disk.
+#[derive(Clone, Debug)]
+pub struct Lying {
+    /// Which.
+    pub release: ReleaseId,
+    /// The key that signed it, and its place in the order of that key's releases; `None` for the node's own.
+    pub signed: Option<(String, u64)>,
+    /// The engine has containers that were made of it.
+    pub made: bool,
+}
+
 /// A release that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +127,9 @@ pub struct Rejected {
     pub release: ReleaseId,
     /// Why, in words.
     pub why: String,
+    /// Its signature, for when it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
 }
 
 impl Book {
@@ -119,6 +153,52 @@ impl Book {
             .iter()
             .find(|rejected| rejected.release == *release)
             .map(|rejected| rejected.why.as_str())
+    }
+
+    /// What is on record of a release's signature.
+    pub(super) fn signed(&self, release: &ReleaseId) -> Option<&Signed> {
+        let trial = self.trial.as_ref().filter(|one| one.release == *release);
+        let next = self.next.as_ref().filter(|one| one.release == *release);
+        let rejected = self.rejected.iter().find(|one| one.release == *release);
+        trial
+            .and_then(|one| one.signed.as_ref())
+            .or_else(|| next?.signed.as_ref())
+            .or_else(|| rejected?.signed.as_ref())
+    }
+
+    /// A release of the same key that comes first, since it is newer.
+    pub(super) fn newer(&self, signed: &Signed) -> Option<(&ReleaseId, u64)> {
+        let trial = self.trial.as_ref().filter(|one| one.reverting.is_none());
+        let trial = trial.and_then(|one| Some((&one.release, one.signed.as_ref()?)));
+        let next = self.next.as_ref();
+        let next = next.and_then(|one| Some((&one.release, one.signed.as_ref()?)));
+        let mut found = [trial, next].into_iter().flatten();
+        found
+            .find(|(_, one)| one.key == signed.key && one.sequence > signed.sequence)
+            .map(|(release, one)| (release, one.sequence))
+    }
+
+    /// What was to be tried next is not, for something of another kind: it is no news any more, and may be brought again.
+    pub(super) fn pass_over(&mut self, instead: Option<&Signed>) {
+        let passed = self.next.take().and_then(|next| next.signed);
+        let passed = passed.filter(|passed| instead.is_none_or(|one| one.key != passed.key));
+        if let Some(passed) = passed {
+            self.accept(&Signed {
+                downgrade: false,
+                ..passed
+            });
+        }
+    }
+
+    /// A release has proved itself: what is older is refused from now on.
+    pub(super) fn accept(&mut self, signed: &Signed) {
+        let accepted = self.sequences.entry(signed.key.clone()).or_default();
+        // With a downgrade what is accepted goes down, or the next update would be one, too.
+        *accepted = if signed.downgrade {
+            signed.sequence
+        } else {
+            signed.sequence.max(*accepted)
+        };
     }
 
     /// Every release that must stay on disk.
@@ -193,8 +273,9 @@ impl Book {
     #[must_use]
     pub fn ended(&self, why: &str) -> Self {
         let mut book = self.clone();
-        if let Some(trial) = book.trial.take() {
+        if let Some(trial) = self.trial.as_ref() {
             book.reject(&trial.release, trial.reverting.as_deref().unwrap_or(why));
+            book.trial = None;
         }
         book.want_no_more();
         book
@@ -208,6 +289,9 @@ impl Book {
             // What was tried again and is good now is no longer rejected.
             book.rejected
                 .retain(|rejected| rejected.release != trial.release);
+            if let Some(signed) = &trial.signed {
+                book.accept(signed);
+            }
             if book.current.as_ref() != Some(&trial.release) {
                 book.previous = book.current.replace(trial.release);
             }
@@ -234,8 +318,32 @@ impl Book {
         }
     }
 
+    /// A node whose ledger is lost: what is known of the releases that lie there, the best to run first.
+    ///
+    /// That is the one whose containers are there, and otherwise the oldest: nobody knows any more whether a newer
+    /// one has proved itself. None of them is news, so none is tried by itself.
+    #[must_use]
+    pub fn found_again(&self, mut lying: Vec<Lying>) -> Self {
+        lying.sort_by_key(|one| {
+            let sequence = one.signed.as_ref().map_or(0, |(_, sequence)| *sequence);
+            (!one.made, sequence, one.release.clone())
+        });
+        let mut book = self.clone();
+        let mut releases = lying.iter().map(|one| one.release.clone());
+        book.current = releases.next();
+        book.previous = releases.next();
+        for (key, sequence) in lying.into_iter().filter_map(|one| one.signed) {
+            book.accept(&Signed {
+                key,
+                sequence,
+                downgrade: false,
+            });
+        }
+        book
+    }
+
     /// This one runs, since what was current could not be put in force; that is kept, for whoever mends it.
-    pub(super) fn settle_for(&mut self, release: &ReleaseId) {
+    pub(crate) fn settle_for(&mut self, release: &ReleaseId) {
         if self.current.as_ref() != Some(release) {
             self.previous = self.current.replace(release.clone());
         }
@@ -252,14 +360,23 @@ impl Book {
 
     /// Remembers a release as one that is not taken again by itself.
     pub fn reject(&mut self, release: &ReleaseId, why: &str) {
+        let signed = self.signed(release).cloned();
         self.rejected
             .retain(|rejected| rejected.release != *release);
         self.rejected.push(Rejected {
             release: release.clone(),
             why: why.to_owned(),
+            signed,
         });
         let over = self.rejected.len().saturating_sub(REJECTED);
-        self.rejected.drain(..over);
+        let forgotten: Vec<Rejected> = self.rejected.drain(..over).collect();
+        for signed in forgotten.into_iter().filter_map(|one| one.signed) {
+            self.accept(&Signed {
+                sequence: signed.sequence.saturating_add(1),
+                downgrade: false,
+                ..signed
+            });
+        }
         if self
             .next
             .as_ref()
@@ -283,6 +400,7 @@ mod tests {
             current: Some(id(1)),
             trial: Some(TrialRecord {
                 release: id(2),
+                signed: None,
                 deaths: 0,
                 snapshot,
                 reverting: None,
@@ -346,6 +464,7 @@ mod tests {
             next: Some(Next {
                 release: id(3),
                 by: By::Policy,
+                signed: None,
             }),
             ..Book::default()
         };
@@ -355,5 +474,21 @@ mod tests {
         assert_eq!(book.next, None);
         assert_eq!(book.rejected.len(), REJECTED);
         assert!(book.rejected(&id(u8::MAX)).is_some());
+    }
+
+    #[test]
+    fn with_a_lost_ledger_what_runs_runs_on_and_otherwise_the_oldest() {
+        let lying = |number: u8, made| Lying {
+            release: id(number),
+            signed: Some(("A".to_owned(), u64::from(number))),
+            made,
+        };
+        let book = Book::default();
+        let found = book.found_again(vec![lying(9, false), lying(7, true), lying(5, false)]);
+        assert_eq!((found.current, found.previous), (Some(id(7)), Some(id(5))));
+        assert_eq!(found.sequences.get("A"), Some(&9), "none is news");
+        let found = book.found_again(vec![lying(9, false), lying(5, false)]);
+        assert_eq!((found.current, found.previous), (Some(id(5)), Some(id(9))));
+        assert_eq!(book.found_again(Vec::new()), book);
     }
 }

@@ -27,7 +27,7 @@ mod waiting;
 mod tests;
 
 pub use ask::{Ask, Origin, Refused, Wish};
-pub use book::{Book, By, Next, Rejected, TrialRecord};
+pub use book::{Book, By, Lying, Next, Rejected, Signed, TrialRecord};
 pub use id::ReleaseId;
 pub use told::{Gates, NotNow, Staged, TaskId};
 pub use view::UpdateView;
@@ -36,7 +36,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::core::api::{Action, AppNote, Desired, Event, Report, ReportKind};
-use crate::core::ledger::{Entry, Part};
+use crate::core::ledger::{Entry, Part, Volatile};
 use crate::core::time::Time;
 use crate::spec::types::{Activation, Role, Trial};
 
@@ -86,6 +86,8 @@ pub struct Update {
     pen: Pen,
     stage: Stage,
     locks: BTreeSet<Role>,
+    /// The release that is on trial, or was when the daemon was told to end, and since when.
+    began: Option<(ReleaseId, Time)>,
     now: Time,
     /// What no release needs any more is to go, as soon as the ledger says so, too.
     tidy_due: bool,
@@ -98,13 +100,15 @@ impl Update {
     /// Begins with what the ledger says on disk, and what it is to say after [`Book::at_start`]: that
     /// could perhaps not be written. Whoever makes this has put [`Book::running`] of the latter in force,
     /// or nothing if volumes are still to be put back.
-    pub fn new(rules: Rules, disk: Book, book: Book, locks: BTreeSet<Role>, now: Time) -> Self {
-        let stage = Stage::at_start(&book, &rules, now);
+    pub fn new(rules: Rules, disk: Book, book: Book, volatile: &Volatile, now: Time) -> Self {
+        let began = volatile.trial.as_ref();
+        let stage = Stage::at_start(&book, &rules, began, now);
         Self {
             rules,
             pen: Pen::new(disk, book, now),
             stage,
-            locks,
+            locks: volatile.locks.clone(),
+            began: began.cloned(),
             now,
             tidy_due: false,
             next_task: 1,
@@ -183,6 +187,11 @@ impl Update {
             let kept = self.pen.wanted().kept();
             self.actions.push(Action::Tidy(kept));
         }
+        if let Stage::Trial(trying) = &self.stage {
+            self.began = Some((trying.release.clone(), trying.since));
+        } else if !matches!(self.stage, Stage::Ending) {
+            self.began = None;
+        }
         if let Some(book) = self.pen.next(self.now) {
             self.actions
                 .push(Action::Persist(Entry::Book(Box::new(book))));
@@ -202,6 +211,11 @@ impl Update {
     /// The containers whose apps have said that this is no moment for an update.
     pub(crate) fn locks(&self) -> &BTreeSet<Role> {
         &self.locks
+    }
+
+    /// The release on trial, and since when it is.
+    pub(crate) fn began(&self) -> Option<&(ReleaseId, Time)> {
+        self.began.as_ref()
     }
 
     /// A container that has ended says nothing any more.
@@ -272,7 +286,9 @@ impl Update {
 
     /// What is to be tried has nothing in its way any more.
     fn go(&mut self, ready: Ready) {
-        if self.is_withdrawn() {
+        let next = self.pen.wanted().next.as_ref();
+        if next.is_none_or(|next| next.release != ready.release) {
+            // Nothing has been touched for it yet, and something else is wanted by now, or nothing.
             self.stage = Stage::Idle;
             return;
         }

@@ -18,6 +18,9 @@ const STAGE_AGAIN: Duration = Duration::from_secs(30);
 /// The longest time between two attempts to stage.
 const STAGE_AGAIN_MOST: Duration = Duration::from_secs(3600);
 
+/// How often it is tried to stage a release that somebody wants back.
+const BACKS: u32 = 5;
+
 /// As which attempt one counts that only the ledger has stopped: the next one is as late as possible.
 const RECORD_AGAIN: u32 = 16;
 
@@ -93,10 +96,21 @@ pub(super) struct Ready {
 
 impl Stage {
     /// Where a daemon begins.
-    pub fn at_start(book: &Book, rules: &Rules, now: Time) -> Self {
+    pub fn at_start(
+        book: &Book,
+        rules: &Rules,
+        began: Option<&(ReleaseId, Time)>,
+        now: Time,
+    ) -> Self {
         match &book.trial {
             Some(trial) if trial.reverting.is_some() => Self::Back(Back::emptied(trial, now)),
-            Some(trial) => Self::Trial(Trying::new(trial.release.clone(), rules, now)),
+            Some(trial) => {
+                let since = began
+                    .filter(|(release, _)| *release == trial.release)
+                    .map(|(_, since)| *since);
+                let trying = Trying::new(trial.release.clone(), rules, now);
+                Self::Trial(trying.begun(since, rules))
+            }
             None => Self::Idle,
         }
     }
@@ -203,9 +217,9 @@ impl Update {
                 self.call_off(&ready, "the old containers do not end");
                 true
             }
-            Stage::Snapshotting { ready, by, .. } if *by <= now => {
-                let ready = ready.clone();
-                self.call_off(&ready, "copying its volumes does not come to an end");
+            Stage::Snapshotting { task, by, .. } if *by <= now => {
+                let task = *task;
+                self.snapshotted(task, Err("that does not come to an end".to_owned()));
                 true
             }
             Stage::Recording { ready, .. } if self.pen.is_dry() => {
@@ -307,6 +321,20 @@ impl Update {
     }
 
     fn delay(&mut self, release: ReleaseId, attempt: u32, why: String) {
+        let next = self.pen.wanted().next.as_ref();
+        let back = next.is_some_and(|next| next.by == By::Back && next.release == release);
+        if back && attempt >= BACKS {
+            self.stage = Stage::Idle;
+            self.write(|book| {
+                book.next = None;
+                let current = book.current.clone();
+                book.rejected
+                    .retain(|one| Some(&one.release) != current.as_ref());
+            });
+            let text = format!("release {release} cannot come back: {why}; what runs stays");
+            self.report(ReportKind::GivenUp, text);
+            return;
+        }
         let wait = STAGE_AGAIN
             .saturating_mul(1 << attempt.saturating_sub(1).min(16))
             .min(STAGE_AGAIN_MOST);
@@ -349,6 +377,7 @@ impl Update {
     pub(super) fn record(&mut self, ready: Ready, emptied: bool, snapshot: bool) -> Stage {
         let release = ready.release.clone();
         self.write(|book| {
+            let signed = book.signed(&release).cloned();
             // Another one may have been offered in the meantime.
             if book
                 .next
@@ -359,6 +388,7 @@ impl Update {
             }
             book.trial = Some(TrialRecord {
                 release,
+                signed,
                 deaths: 0,
                 snapshot,
                 reverting: None,
@@ -375,6 +405,11 @@ impl Update {
             return;
         };
         let (ready, emptied) = (ready.clone(), *emptied);
+        if ready.by == By::Back {
+            // What one goes back to has proved itself once. Whoever dies on the way runs what ran before.
+            self.try_out(ready);
+            return;
+        }
         if emptied {
             // Not again and again: each time the containers were stopped for it.
             self.call_off(&ready, WHY);
@@ -382,10 +417,15 @@ impl Update {
         }
         let (release, by) = (ready.release, ready.by);
         self.write(|book| {
+            let signed = book.signed(&release).cloned();
             book.trial = None;
             if book.next.is_none() {
                 let release = release.clone();
-                book.next = Some(Next { release, by });
+                book.next = Some(Next {
+                    release,
+                    by,
+                    signed,
+                });
             }
         });
         self.stage = Stage::Delayed {
@@ -399,7 +439,15 @@ impl Update {
     /// It is not tried after all. If its predecessor's containers are gone already, they come back.
     pub(super) fn call_off(&mut self, ready: &Ready, why: &str) {
         self.write(|book| book.trial = None);
-        self.reject(&ready.release, why);
+        if ready.by == By::Back {
+            // Not its fault, and it may be wanted once more.
+            let release = &ready.release;
+            self.write(|book| {
+                book.next.take_if(|next| next.release == *release);
+            });
+        } else {
+            self.reject(&ready.release, why);
+        }
         let back = Back::loading(ready.release.clone(), self.pen.wanted(), why);
         self.stage = Stage::Back(back);
     }

@@ -61,7 +61,7 @@ impl Story {
         let now = Time::default() + Duration::from_secs(1000);
         Self {
             ran: vec![book.running().cloned()],
-            update: Update::new(rules(), book.clone(), book, BTreeSet::new(), now),
+            update: Update::new(rules(), book.clone(), book, &Volatile::default(), now),
             now,
             well: None,
             exhausted: None,
@@ -136,7 +136,7 @@ impl Story {
                     self.asked.push("stage");
                     events.push(Event::Staged(task, self.staged.clone()));
                 }
-                Action::LookAtGates(task) => {
+                Action::LookAtGates(task, _) => {
                     self.asked.push("gates");
                     events.push(Event::Gates(task, self.gates.clone()));
                 }
@@ -469,6 +469,7 @@ fn a_daemon_that_died_while_volumes_were_put_back_goes_on() {
         current: Some(id(1)),
         trial: Some(TrialRecord {
             release: id(2),
+            signed: None,
             deaths: 0,
             snapshot: true,
             reverting: Some("it failed".to_owned()),
@@ -737,4 +738,351 @@ fn back_by_hand_on_the_way_back_is_nothing_new() {
     story.ask(Ask::RollBack).expect("that is being done");
     assert_eq!(story.update.book().rejected(&id(1)), None);
     assert_eq!(story.update.book().next, None);
+}
+
+#[test]
+fn what_fails_its_trial_bars_nobodys_way() {
+    let mut story = Story::new();
+    story.offer(9).expect("taken");
+    story.exhausted = Some("ill".to_owned());
+    story.event(Event::Tick);
+    assert_eq!(story.runs(), Some(&id(1)));
+    // What mends it may have any number that is newer than what has proved itself.
+    story.offer(8).expect("9 was never accepted");
+    story.healthy().pass(Duration::from_secs(60));
+    assert_eq!(story.book().sequences.get("A"), Some(&8));
+    assert!(story.offer(7).is_err(), "older than what has proved itself");
+    // By hand it is tried once more, and counts when it is good.
+    story.ask(Ask::Retry(id(9))).expect("by hand");
+    story.healthy().pass(Duration::from_secs(60));
+    assert_eq!(story.book().sequences.get("A"), Some(&9));
+}
+
+#[test]
+fn the_newer_of_two_comes_first_and_the_older_one_when_that_has_failed() {
+    for newer_first in [true, false] {
+        let mut story = Story::new();
+        story.gates.lock_file = true;
+        if newer_first {
+            story.offer(9).expect("taken");
+            let refused = story.offer(8).expect_err("older");
+            assert!(refused.to_string().contains("comes first"), "{refused}");
+        } else {
+            story.offer(8).expect("taken");
+            story.offer(9).expect("taken in its place");
+        }
+        story.gates.lock_file = false;
+        story.pass(Duration::from_secs(30));
+        assert_eq!(story.runs(), Some(&id(9)));
+        let refused = story.offer(8).expect_err("9 is on trial");
+        assert!(refused.to_string().contains("comes first"), "{refused}");
+        story.pass(Duration::from_secs(600));
+        assert_eq!(story.runs(), Some(&id(1)));
+        story.offer(8).expect("brought again");
+        assert_eq!(story.runs(), Some(&id(8)));
+    }
+}
+
+#[test]
+fn a_downgrade_counts_when_it_has_proved_itself() {
+    let mut story = Story::new();
+    story.offer(9).expect("taken");
+    story.healthy().pass(Duration::from_secs(60));
+    let older = |number: u8| Ask::Offer {
+        release: id(number),
+        origin: bundle(u64::from(number)),
+        wish: Wish::Take,
+        downgrade: true,
+    };
+    story.ask(older(5)).expect("allowed");
+    story.exhausted = Some("ill".to_owned());
+    story.event(Event::Tick);
+    assert_eq!(story.runs(), Some(&id(9)));
+    assert!(story.offer(7).is_err(), "9 is what has proved itself");
+    story.ask(older(6)).expect("allowed");
+    story.healthy().pass(Duration::from_secs(60));
+    story.offer(7).expect("newer than 6");
+}
+
+#[test]
+fn a_revoked_key_with_an_absurd_sequence_bars_no_other_key() {
+    let offer = |number: u8, key: &str, sequence| Ask::Offer {
+        release: id(number),
+        origin: Origin::Bundle {
+            key: key.to_owned(),
+            sequence,
+        },
+        wish: Wish::Take,
+        downgrade: false,
+    };
+    let mut story = Story::new();
+    story.ask(offer(2, "A", u64::MAX)).expect("taken");
+    story.healthy().pass(Duration::from_secs(60));
+    story.ask(offer(3, "B", 1)).expect("another key");
+    assert_eq!(story.runs(), Some(&id(3)));
+    story.healthy().pass(Duration::from_secs(60));
+    // Rejected as often as is remembered, its number is still a number.
+    let mut book = story.book().clone();
+    book.next = Some(Next {
+        release: id(4),
+        by: By::Policy,
+        signed: Some(Signed {
+            key: "C".to_owned(),
+            sequence: u64::MAX,
+            downgrade: false,
+        }),
+    });
+    for number in 4..=200 {
+        book.reject(&id(number), "ill");
+    }
+    assert_eq!(book.sequences.get("C"), Some(&u64::MAX));
+}
+
+#[test]
+fn a_file_that_was_changed_during_a_way_back_is_news_afterwards() {
+    let mut story = Story::with(Book {
+        current: Some(id(2)),
+        previous: Some(id(1)),
+        ..Book::default()
+    });
+    story.open = Some(Vec::new());
+    story.ask(Ask::RollBack).expect("there is one before");
+    let local = || Ask::Offer {
+        release: id(3),
+        origin: Origin::Local,
+        wish: Wish::Activate { force: false },
+        downgrade: false,
+    };
+    assert!(story.ask(local()).is_err(), "1 comes back");
+    let open = story.open.take().unwrap_or_default();
+    let [Action::Stage(task, _)] = open[..] else {
+        panic!("{open:?}");
+    };
+    story.event(Event::Staged(task, Story::new().staged));
+    assert_eq!(story.runs(), Some(&id(1)));
+    story.healthy().pass(Duration::from_secs(60));
+    story.ask(local()).expect("news");
+    assert_eq!(story.runs(), Some(&id(3)));
+}
+
+#[test]
+fn by_hand_one_goes_back_though_the_ledger_cannot_be_written() {
+    for hangs in [false, true] {
+        let mut story = Story::with(Book {
+            current: Some(id(2)),
+            previous: Some(id(1)),
+            ..Book::default()
+        });
+        story.disk = Err("read-only".to_owned());
+        story.disk_hangs = hangs;
+        story.ask(Ask::RollBack).expect("there is one before");
+        story.pass(Duration::from_secs(200));
+        assert_eq!(story.runs(), Some(&id(1)), "hangs: {hangs}");
+    }
+    // So one does while the commit cannot be written.
+    let mut story = Story::new();
+    story.offer(2).expect("taken");
+    story.disk = Err("full".to_owned());
+    story.healthy().pass(Duration::from_secs(60));
+    assert!(
+        !story.told.contains(&ReportKind::Committed),
+        "{:?}",
+        story.told
+    );
+    story.ask(Ask::RollBack).expect("there is one before");
+    story.pass(Duration::from_secs(200));
+    assert_eq!(story.runs(), Some(&id(1)));
+    assert!(
+        !story.told.contains(&ReportKind::Committed),
+        "{:?}",
+        story.told
+    );
+}
+
+#[test]
+fn a_way_back_that_cannot_be_gone_bars_no_update() {
+    let mut story = Story::with(Book {
+        current: Some(id(2)),
+        previous: Some(id(1)),
+        ..Book::default()
+    });
+    let good = story.staged.clone();
+    story.staged = Err(NotNow::Later("its images are gone".to_owned()));
+    story.ask(Ask::RollBack).expect("there is one before");
+    story.pass(Duration::from_secs(20));
+    assert_eq!(story.runs(), Some(&id(2)));
+    story.staged = good;
+    story.offer(3).expect("what mends it all");
+    assert_eq!(story.runs(), Some(&id(3)));
+    // And it comes to an end.
+    let mut story = Story::with(Book {
+        current: Some(id(2)),
+        previous: Some(id(1)),
+        ..Book::default()
+    });
+    story.staged = Err(NotNow::Later("its images are gone".to_owned()));
+    story.ask(Ask::RollBack).expect("there is one before");
+    story.pass(Duration::from_secs(3600));
+    assert_eq!(story.runs(), Some(&id(2)));
+    assert_eq!(story.told.last(), Some(&ReportKind::GivenUp));
+    assert_eq!(
+        (&story.book().next, story.book().rejected.len()),
+        (&None, 0)
+    );
+}
+
+#[test]
+fn copies_that_do_not_end_bar_no_way_back() {
+    let mut story = Story::with(Book {
+        current: Some(id(2)),
+        previous: Some(id(1)),
+        ..Book::default()
+    });
+    story.open = Some(Vec::new());
+    story.ask(Ask::RollBack).expect("there is one before");
+    let open = story.open.take().unwrap_or_default();
+    let [Action::Stage(task, _)] = open[..] else {
+        panic!("{open:?}");
+    };
+    let mut staged = story.staged.clone();
+    staged.as_mut().expect("staged").volumes = true;
+    story.open = Some(Vec::new());
+    story.event(Event::Staged(task, staged));
+    story.pass(Duration::from_secs(1900));
+    assert_eq!(story.runs(), Some(&id(1)));
+    assert_eq!(story.update.book().rejected(&id(1)), None);
+}
+
+#[test]
+fn a_key_that_is_revoked_while_its_release_waits_counts() {
+    for force in [false, true] {
+        let mut story = Story::new();
+        story.gates.lock_file = true;
+        story.offer(2).expect("taken");
+        story.gates.lock_file = false;
+        story.gates.trusted = Err(NotNow::Never("its key was revoked".to_owned()));
+        let release = None;
+        story
+            .ask(Ask::Activate { release, force })
+            .expect("it waits");
+        assert_eq!(story.ran, [Some(id(1))], "force: {force}");
+        assert_eq!(story.book().rejected(&id(2)), Some("its key was revoked"));
+    }
+}
+
+#[test]
+fn a_word_that_is_said_while_the_hook_runs_counts() {
+    let busy = Event::App(Role::new("app"), AppNote::Busy(true));
+    for hold in [true, false] {
+        let mut story = Story::new();
+        let mut staged = story.staged.clone();
+        staged.as_mut().expect("staged").hook = true;
+        story.staged = staged;
+        story.gates.lock_file = true;
+        story.offer(2).expect("taken");
+        story.gates.lock_file = false;
+        story.open = Some(Vec::new());
+        story.pass(Duration::from_secs(30));
+        let open = story.open.replace(Vec::new()).unwrap_or_default();
+        let [Action::LookAtGates(task, _)] = open[..] else {
+            panic!("{open:?}");
+        };
+        story.event(Event::Gates(task, Gates::default()));
+        let open = story.open.take().unwrap_or_default();
+        let [Action::Hook(task, _)] = open[..] else {
+            panic!("{open:?}");
+        };
+        if hold {
+            story.ask(Ask::Hold(true)).expect("held");
+        } else {
+            story.event(busy.clone());
+        }
+        story.event(Event::Hooked(task, Ok(())));
+        assert_eq!(story.runs(), Some(&id(1)), "hold: {hold}");
+        story.ask(Ask::Hold(false)).expect("free");
+        story.event(Event::App(Role::new("app"), AppNote::Busy(false)));
+        assert_eq!(story.runs(), Some(&id(2)), "hold: {hold}");
+    }
+}
+
+#[test]
+fn a_release_whose_reading_hangs_is_passed_over() {
+    let mut story = Story::with(Book {
+        current: Some(id(1)),
+        previous: Some(id(9)),
+        ..Book::default()
+    });
+    story.offer(2).expect("taken");
+    story.open = Some(Vec::new());
+    story.exhausted = Some("ill".to_owned());
+    story.event(Event::Tick);
+    story.pass(Duration::from_secs(300));
+    let open = story.open.take().unwrap_or_default();
+    let read: Vec<&ReleaseId> = open
+        .iter()
+        .filter_map(|action| match action {
+            Action::Load(_, release) => Some(release),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(read, [&id(1), &id(1), &id(9)]);
+}
+
+#[test]
+fn the_time_of_a_trial_goes_on_through_orderly_restarts() {
+    let book = || Book {
+        current: Some(id(1)),
+        trial: Some(TrialRecord {
+            release: id(2),
+            signed: None,
+            deaths: 0,
+            snapshot: false,
+            reverting: None,
+        }),
+        ..Book::default()
+    };
+    let minutes = |count: u64| Time::default() + Duration::from_secs(count * 60);
+    let began = Volatile {
+        trial: Some((id(2), minutes(10))),
+        ..Volatile::default()
+    };
+    for (now, ends) in [(12, 20), (19, 21), (500, 502)] {
+        let now = minutes(now);
+        let update = Update::new(rules(), book(), book(), &began, now);
+        assert_eq!(update.deadline(&Facts::default()), Some(minutes(ends)));
+        assert_eq!(update.view().trial_since, Some(minutes(10)));
+    }
+    // Another boot's, or another release's, is none.
+    for volatile in [
+        Volatile {
+            trial: Some((id(2), minutes(90))),
+            ..Volatile::default()
+        },
+        Volatile {
+            trial: Some((id(3), minutes(1))),
+            ..Volatile::default()
+        },
+    ] {
+        let update = Update::new(rules(), book(), book(), &volatile, minutes(12));
+        assert_eq!(update.deadline(&Facts::default()), Some(minutes(22)));
+    }
+}
+
+#[test]
+fn what_was_passed_over_for_the_nodes_own_file_is_no_news() {
+    let mut story = Story::new();
+    story.gates.lock_file = true;
+    story.offer(2).expect("taken");
+    let local = Ask::Offer {
+        release: id(3),
+        origin: Origin::Local,
+        wish: Wish::Activate { force: true },
+        downgrade: false,
+    };
+    story.ask(local).expect("taken in its place");
+    assert_eq!(story.runs(), Some(&id(3)));
+    // Whoever looks what lies there compares with this.
+    assert_eq!(story.book().sequences.get("A"), Some(&2));
+    story.healthy().pass(Duration::from_secs(60));
+    story.offer(2).expect("brought again by hand");
 }

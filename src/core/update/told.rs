@@ -15,8 +15,7 @@ pub struct Staged {
     pub desired: Vec<Desired>,
     /// Volumes are to be copied before it is tried.
     pub volumes: bool,
-    /// It is to be asked once more before the switch whether it may be tried: it has a hook, or its key
-    /// may be revoked by then.
+    /// It has a hook that is to be asked before the switch.
     pub hook: bool,
 }
 
@@ -30,7 +29,7 @@ pub enum NotNow {
 }
 
 /// What may stand between a staged release and its switch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gates {
     /// The window is closed, and opens after this time; `None` while it is open.
     pub window: Option<Duration>,
@@ -38,4 +37,17 @@ pub struct Gates {
     pub hold_file: bool,
     /// The workload's lock file exists.
     pub lock_file: bool,
+    /// A key that counts now has signed it, or it needs none.
+    pub trusted: Result<(), NotNow>,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self {
+            window: None,
+            hold_file: false,
+            lock_file: false,
+            trusted: Ok(()),
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub(super) struct Trying {
     by: Time,
     /// It has proved itself; that is being written down.
     pub committing: bool,
+    /// Somebody wants the release before back meanwhile; the ledger is waited for until then.
+    pub leaves: Option<Time>,
     /// Somebody has gone back to it by hand.
     pub back: bool,
 }
@@ -43,8 +45,20 @@ impl Trying {
             since: now,
             by: now + rules.trial.deadline,
             committing: false,
+            leaves: None,
             back: false,
         }
+    }
+
+    /// It has been on trial before this daemon began, in the same boot. Its time goes on, but for what it needs to
+    /// prove itself to somebody who has just come.
+    pub fn begun(mut self, since: Option<Time>, rules: &Rules) -> Self {
+        if let Some(since) = since.filter(|since| *since <= self.since) {
+            let least = self.since + rules.trial.settle.saturating_mul(2);
+            self.by = least.max(since + rules.trial.deadline).min(self.by);
+            self.since = since;
+        }
+        self
     }
 
     /// When it will have proved itself if nothing happens.
@@ -55,7 +69,7 @@ impl Trying {
 
     pub fn deadline(&self, rules: &Rules, facts: &Facts) -> Option<Time> {
         if self.committing {
-            return None;
+            return self.leaves;
         }
         let good = self.good_at(rules, facts);
         Some(good.map_or(self.by, |good| good.min(self.by)))
@@ -177,11 +191,15 @@ impl Update {
             return false;
         };
         if trying.committing {
-            if !dry {
+            let leaves = trying.leaves.is_some_and(|by| by <= now);
+            if !dry && !leaves {
                 return false;
             }
             let release = trying.release.clone();
             self.stage = Stage::Idle;
+            if !dry {
+                return true;
+            }
             self.report(
                 ReportKind::Committed,
                 format!("release {release} has proved itself and is committed"),
@@ -273,7 +291,12 @@ impl Update {
             } => {
                 let due = match state {
                     Load::Due => true,
-                    Load::Under { by, .. } => by <= now,
+                    Load::Under { by, .. } if by <= now => {
+                        // It is tried once more, and then the next one is read.
+                        self.not_loaded("reading it does not come to an end", LOADS / 2);
+                        return true;
+                    }
+                    Load::Under { .. } => false,
                     Load::Later { at } => at <= now,
                 };
                 let Some(first) = candidates.first().filter(|_| due).cloned() else {
@@ -347,7 +370,31 @@ impl Update {
     }
 
     pub(super) fn loaded(&mut self, which: TaskId, result: Result<Vec<Desired>, NotNow>) {
-        let now = self.now;
+        let Stage::Back(back) = &self.stage else {
+            return;
+        };
+        let Step::Loading {
+            candidates, state, ..
+        } = &back.step
+        else {
+            return;
+        };
+        if !matches!(state, Load::Under { task, .. } if *task == which) {
+            return;
+        }
+        let Some(release) = candidates.first().cloned() else {
+            return;
+        };
+        match result {
+            Ok(desired) => self.back_again(which, &release, desired),
+            Err(NotNow::Later(why)) => self.not_loaded(&why, 1),
+            Err(NotNow::Never(why)) => self.not_loaded(&why, LOADS),
+        }
+    }
+
+    /// The first of the candidates could not be read, which counts for so many attempts.
+    fn not_loaded(&mut self, why: &str, weight: u32) {
+        let at = self.now + LOAD_AGAIN;
         let Stage::Back(back) = &mut self.stage else {
             return;
         };
@@ -359,34 +406,21 @@ impl Update {
         else {
             return;
         };
-        if !matches!(state, Load::Under { task, .. } if *task == which) {
-            return;
-        }
         let Some(release) = candidates.first().cloned() else {
             return;
         };
-        let (why_not, for_good) = match result {
-            Ok(desired) => {
-                self.back_again(which, &release, desired);
-                return;
-            }
-            Err(NotNow::Later(text)) => (text, false),
-            Err(NotNow::Never(text)) => (text, true),
-        };
-        *state = Load::Later {
-            at: now + LOAD_AGAIN,
-        };
-        *attempts += 1;
-        let told = for_good || *attempts == 1;
-        if for_good || *attempts >= LOADS {
+        *state = Load::Later { at };
+        let first = *attempts == 0;
+        *attempts += weight;
+        if *attempts >= LOADS {
             *attempts = 0;
             // In turn, and never to an end: what cannot be read now may be readable the next time.
             candidates.rotate_left(1);
         }
-        if told {
+        if first {
             self.report(
                 ReportKind::ReleaseDelayed,
-                format!("release {release} cannot be put in force: {why_not}"),
+                format!("release {release} cannot be put in force: {why}"),
             );
         }
     }

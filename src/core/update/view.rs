@@ -54,10 +54,9 @@ impl Update {
             Stage::Waiting { ready, why, .. } => {
                 Some(format!("release {}: {}", ready.release, why.say()))
             }
-            Stage::Hooking { ready, .. } => Some(format!(
-                "it is asked whether release {} may be tried",
-                ready.release
-            )),
+            Stage::Hooking { ready, .. } => {
+                Some(format!("the hook of release {} is asked", ready.release))
+            }
             Stage::Emptying { ready, .. } | Stage::Snapshotting { ready, .. } => Some(format!(
                 "volumes are copied before release {} is tried",
                 ready.release

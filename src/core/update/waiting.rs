@@ -34,6 +34,7 @@ pub(super) enum Waiting {
     Window,
     Busy(String),
     LockFile,
+    Unproven(String),
     Hook(String),
 }
 
@@ -47,6 +48,7 @@ impl Waiting {
             Self::Window => "it waits for the update window".to_owned(),
             Self::Busy(role) => format!("{role} says that it is busy"),
             Self::LockFile => "the workload's lock file exists".to_owned(),
+            Self::Unproven(why) => format!("nobody can tell whether it is trusted: {why}"),
             Self::Hook(why) => why.clone(),
         }
     }
@@ -73,24 +75,27 @@ impl Update {
         }
     }
 
-    pub(super) fn wait(&mut self) -> bool {
-        let now = self.now;
-        let book = self.pen.wanted();
-        let Some(by) = book.next.as_ref().map(|next| next.by) else {
-            return false;
-        };
-        // What is known without a look.
-        let known = match by {
+    /// What stands in the way, as far as that is known without a look.
+    fn known(&self, by: By) -> Option<Waiting> {
+        match by {
             By::Manual => Some(Waiting::Manual),
             By::Policy if self.rules.activation == Activation::Manual => Some(Waiting::Manual),
-            By::Policy if book.held => Some(Waiting::Held),
+            By::Policy if self.pen.wanted().held => Some(Waiting::Held),
             By::Policy | By::Hand => self
                 .locks
                 .iter()
                 .next()
                 .map(|role| Waiting::Busy(role.to_string())),
             By::Force | By::Back => None,
+        }
+    }
+
+    pub(super) fn wait(&mut self) -> bool {
+        let now = self.now;
+        let Some(by) = self.pen.wanted().next.as_ref().map(|next| next.by) else {
+            return false;
         };
+        let known = self.known(by);
         let Stage::Waiting { ready, why, look } = &mut self.stage else {
             return false;
         };
@@ -105,15 +110,19 @@ impl Update {
             return false;
         }
         match (by, *look) {
-            (By::Force | By::Back, _) => {
+            (By::Back, _) => {
                 let ready = ready.clone();
                 self.ask_hook(ready);
                 true
             }
             (_, Look::Under(_, time)) if time > now => false,
             (_, Look::At(time)) if time > now => false,
-            (By::Policy | By::Hand | By::Manual, Look::At(_) | Look::Under(..) | Look::Never) => {
-                let task = self.begin(Action::LookAtGates);
+            (
+                By::Policy | By::Hand | By::Manual | By::Force,
+                Look::At(_) | Look::Under(..) | Look::Never,
+            ) => {
+                let release = ready.release.clone();
+                let task = self.begin(|task| Action::LookAtGates(task, release));
                 if let Stage::Waiting { look, .. } = &mut self.stage {
                     *look = Look::Under(task, now + LOOK_BY);
                 }
@@ -132,10 +141,20 @@ impl Update {
             return;
         }
         let policy = ready.by == By::Policy;
+        if let Err(NotNow::Never(why)) = &gates.trusted {
+            let (release, why) = (ready.release.clone(), why.clone());
+            self.stage = Stage::Idle;
+            self.reject(&release, &why);
+            return;
+        }
         let found = match gates {
             Gates {
+                trusted: Err(NotNow::Later(why)),
+                ..
+            } => Some((Waiting::Unproven(why.clone()), LOOK)),
+            Gates {
                 lock_file: true, ..
-            } => Some((Waiting::LockFile, LOOK)),
+            } if ready.by != By::Force => Some((Waiting::LockFile, LOOK)),
             Gates {
                 hold_file: true, ..
             } if policy => Some((Waiting::HoldFile, LOOK)),
@@ -189,7 +208,21 @@ impl Update {
         }
         let ready = ready.clone();
         match result {
-            Ok(()) => self.go(ready),
+            Ok(()) => {
+                // A hook takes its time, and a word that was said meanwhile counts.
+                let next = self.pen.wanted().next.as_ref();
+                let by = next.map_or(ready.by, |next| next.by);
+                let Some(why) = self.known(by) else {
+                    self.go(ready);
+                    return;
+                };
+                self.stage = Stage::Waiting {
+                    ready,
+                    why,
+                    look: Look::Never,
+                };
+                self.tell_waiting();
+            }
             Err(NotNow::Later(why)) => {
                 self.stage = Stage::Waiting {
                     ready,
