@@ -238,12 +238,11 @@ pub struct How<'h> {
 async fn lying(paths: &Paths, engine: &Docker) -> Vec<Lying> {
     let node = paths.root().display().to_string();
     let asked = tokio::time::timeout(ENGINE, engine.containers(&node, None)).await;
-    let seen = match asked {
-        Ok(Ok(seen)) => seen,
-        Ok(Err(_)) | Err(_) => {
-            warn!("the engine does not say which release its containers are of");
-            Vec::new()
-        }
+    let seen = if let Ok(Ok(seen)) = asked {
+        seen
+    } else {
+        warn!("the engine does not say which release its containers are of");
+        Vec::new()
     };
     let releases = Releases::new(paths).list().unwrap_or_else(|error| {
         error!("cannot read {}: {error}", paths.releases().display());

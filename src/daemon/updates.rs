@@ -50,16 +50,16 @@ impl Shared {
 
     /// A release may be in force soon.
     fn remember(&self, task: TaskId, release: Rc<InForce>, reads: u64) {
-        let mut ready = self.ready.borrow_mut();
-        ready.retain(|known| known.release.id() != release.id());
-        ready.push(Ready {
+        let mut known = self.ready.borrow_mut();
+        known.retain(|ready| ready.release.id() != release.id());
+        known.push(Ready {
             task,
             release,
             reads,
         });
         // One that is to be tried, and one to go back to.
-        let over = ready.len().saturating_sub(2);
-        ready.drain(..over);
+        let over = known.len().saturating_sub(2);
+        known.drain(..over);
     }
 }
 
