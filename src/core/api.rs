@@ -41,13 +41,6 @@ pub struct Desired {
     pub network_of: Option<Role>,
 }
 
-impl Desired {
-    /// Whether a container with this spec hash, made from the image of this ID, is what should run.
-    pub(crate) fn is_made(&self, hash: &str, image_id: &str) -> bool {
-        self.hash == hash && self.image_id.as_deref().is_none_or(|id| id == image_id)
-    }
-}
-
 /// A container as the engine reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {

@@ -160,6 +160,13 @@ pub(crate) enum Image {
     },
 }
 
+impl Desired {
+    /// Whether a container with this spec hash, made from the image of this ID, is what should run.
+    pub(crate) fn is_made(&self, hash: &str, image_id: &str) -> bool {
+        self.hash == hash && self.image_id.as_deref().is_none_or(|id| id == image_id)
+    }
+}
+
 /// An image that the store has whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {

@@ -42,7 +42,6 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::core::api::{Action, Event, Parting, Report, ReportKind};
-use crate::core::health::Verdict;
 use crate::core::ledger::Volatile;
 use crate::core::node::Node;
 use crate::core::supervisor::Config;
@@ -369,53 +368,10 @@ impl Running {
                 Action::Report(report) => self.report(report),
                 Action::Record(volatile) => ledger::record(&self.paths, &volatile),
                 Action::Exit => self.exit = Some(Exit::Done),
-                Action::Stage(task, id) => {
-                    let committed = self.has_been_committed(&id);
-                    self.deeds.stage(task, id, committed);
-                }
-                Action::LookAtGates(task, id) => {
-                    let committed = self.has_been_committed(&id);
-                    self.deeds.look_at_gates(task, id, committed);
-                }
-                Action::Snapshot(task, id) => {
-                    let current = self.node.update().book.current;
-                    self.deeds.snapshot(task, id, current);
-                }
-                Action::Restore(task, id) => {
-                    let current = self.node.update().book.current;
-                    self.deeds.restore(task, id, current);
-                }
-                Action::Tidy(mut kept) => {
-                    // What a newer one was tried before may have its turn now.
-                    self.look_around();
-                    kept.extend(self.node.update().book.kept());
-                    self.deeds.start(Action::Tidy(kept));
-                }
-                action => self.deeds.start(action),
+                action => self.start(action),
             }
         }
         self.fill();
-    }
-
-    fn has_been_committed(&self, id: &ReleaseId) -> bool {
-        let book = self.node.update().book;
-        [&book.current, &book.previous].contains(&&Some(id.clone()))
-    }
-
-    /// The images of a first release are known for certain when they run and are healthy.
-    fn fill(&mut self) {
-        let in_force = self.deeds.in_force();
-        let known = self.filled.as_ref() == Some(in_force.id());
-        let open = in_force.release.images.values().any(Option::is_none);
-        if known || !open || self.published.verdict != Verdict::Healthy {
-            return;
-        }
-        let containers = self.published.containers.values();
-        let images = containers
-            .filter_map(|container| Some((container.image.clone(), container.image_id.clone()?)))
-            .collect();
-        self.filled = Some(in_force.id().clone());
-        self.deeds.fill(images);
     }
 
     /// Tells the journal and the bus of a transition.

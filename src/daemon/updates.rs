@@ -11,8 +11,9 @@ use tracing::{error, warn};
 
 use super::deeds::{Deeds, Ready, Shared, helper};
 use super::in_force::{InForce, LoadError};
-use super::{hook, staging, volumes};
+use super::{Running, hook, staging, volumes};
 use crate::core::api::{Action, Event, NotNow, TaskId};
+use crate::core::health::Verdict;
 use crate::core::update::ReleaseId;
 use crate::release::{ReleaseError, Releases};
 use crate::spec;
@@ -226,6 +227,58 @@ impl Deeds {
                 Err(error) => warn!("{error}"),
             }
         });
+    }
+}
+
+impl Running {
+    /// Has something done, with what the ledger says of it.
+    pub(super) fn start(&mut self, action: Action) {
+        match action {
+            Action::Stage(task, id) => {
+                let committed = self.has_been_committed(&id);
+                self.deeds.stage(task, id, committed);
+            }
+            Action::LookAtGates(task, id) => {
+                let committed = self.has_been_committed(&id);
+                self.deeds.look_at_gates(task, id, committed);
+            }
+            Action::Snapshot(task, id) => {
+                let current = self.node.update().book.current;
+                self.deeds.snapshot(task, id, current);
+            }
+            Action::Restore(task, id) => {
+                let current = self.node.update().book.current;
+                self.deeds.restore(task, id, current);
+            }
+            Action::Tidy(mut kept) => {
+                // One that a newer one was tried before may have its turn now.
+                self.look_around();
+                kept.extend(self.node.update().book.kept());
+                self.deeds.start(Action::Tidy(kept));
+            }
+            action => self.deeds.start(action),
+        }
+    }
+
+    fn has_been_committed(&self, id: &ReleaseId) -> bool {
+        let book = self.node.update().book;
+        [&book.current, &book.previous].contains(&&Some(id.clone()))
+    }
+
+    /// The images of a first release are known for certain when they run and are healthy.
+    pub(super) fn fill(&mut self) {
+        let in_force = self.deeds.in_force();
+        let known = self.filled.as_ref() == Some(in_force.id());
+        let open = in_force.release.images.values().any(Option::is_none);
+        if known || !open || self.published.verdict != Verdict::Healthy {
+            return;
+        }
+        let containers = self.published.containers.values();
+        let images = containers
+            .filter_map(|container| Some((container.image.clone(), container.image_id.clone()?)))
+            .collect();
+        self.filled = Some(in_force.id().clone());
+        self.deeds.fill(images);
     }
 }
 
