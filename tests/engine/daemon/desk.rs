@@ -59,7 +59,7 @@ impl Desk {
             "keygen",
             "--no-password",
             "--key",
-            &self.path(self.key),
+            &self.key(),
             "--public",
             &public.display().to_string(),
         ]);
@@ -74,6 +74,11 @@ impl Desk {
     pub fn revoke(&self, node: &Node) {
         fs::rename(self.on_node(node, "pub"), self.on_node(node, "revoked"))
             .expect("the node trusts it");
+    }
+
+    /// Its secret key.
+    pub fn key(&self) -> String {
+        self.path(self.key)
     }
 
     /// A file on the desk.

@@ -26,7 +26,7 @@ fn a_bundle_of_what_the_engine_has() {
         "--sequence",
         "1",
         "--key",
-        &desk.path("key"),
+        &desk.key(),
         "--output",
         &of_engine,
     ];
