@@ -153,7 +153,10 @@ impl Trust {
         if let Some(reason) = &self.broken {
             return Err(Refusal::NoKey(reason.clone()));
         }
-        let usable: BTreeSet<KeyId> = self.usable().collect();
+        let mut usable = BTreeSet::new();
+        for key in self.usable() {
+            usable.insert(key);
+        }
         if usable.is_empty() {
             let why = match self.faults.first() {
                 Some(fault) => format!("{} holds no usable key ({fault})", self.place),

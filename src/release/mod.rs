@@ -178,10 +178,11 @@ impl Releases {
         images: BTreeMap<String, Option<String>>,
     ) -> Result<Release, ReleaseError> {
         self.prepare()?;
-        let images = images
-            .into_iter()
-            .map(|(name, id)| (normalise(&name).unwrap_or(name), id))
-            .collect();
+        let mut named = BTreeMap::new();
+        for (name, id) in images {
+            named.insert(normalise(&name).unwrap_or(name), id);
+        }
+        let images = named;
         let release = Release {
             id: ReleaseId::of(bytes, &images, None),
             workload: name.to_owned(),
@@ -202,7 +203,10 @@ impl Releases {
         if !self.folder.is_dir() {
             self.prepare()?;
         }
-        let images = taken.images.iter();
+        let mut images = BTreeMap::new();
+        for (name, id) in &taken.images {
+            images.insert(name.clone(), Some(id.to_string()));
+        }
         self.put_bundle(&Content {
             key: taken.key,
             manifest: &taken.manifest,
@@ -212,9 +216,7 @@ impl Releases {
             workload: &taken.workload,
             hook: taken.pre_switch.as_deref(),
             image_manifests: &taken.image_manifests,
-            images: images
-                .map(|(name, id)| (name.clone(), Some(id.to_string())))
-                .collect(),
+            images,
         })
     }
 

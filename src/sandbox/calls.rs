@@ -132,9 +132,11 @@ pub(super) fn filter() -> Result<BpfProgram, BackendError> {
     let number = |value: libc::c_int| u64::from(value.unsigned_abs());
     let not_to_run = || only(2, MaskedEq(number(libc::PROT_EXEC)), 0).map(|rule| vec![rule]);
     let thread = number(libc::CLONE_THREAD);
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ANY.iter().map(|&call| (call, Vec::new())).collect();
-    rules.extend([
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for &call in ANY {
+        rules.insert(call, Vec::new());
+    }
+    let some = [
         (libc::SYS_mmap, not_to_run()?),
         (libc::SYS_mprotect, not_to_run()?),
         // A thread of this process. What `clone3` is for cannot be seen, and is not known here.
@@ -152,7 +154,10 @@ pub(super) fn filter() -> Result<BpfProgram, BackendError> {
             )?,
         ),
         (libc::SYS_ioctl, one_of(1, TERMINAL.to_vec())?),
-    ]);
+    ];
+    for (call, rule) in some {
+        rules.insert(call, rule);
+    }
     let unknown = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     SeccompFilter::new(rules, unknown, SeccompAction::Allow, arch)?.try_into()

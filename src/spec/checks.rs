@@ -284,7 +284,7 @@ fn sorted(cx: &mut Cx, mut drafts: Vec<Draft>) -> Vec<Draft> {
     drafts.sort_by(|a, b| a.container.name.cmp(&b.container.name));
     let mut out: Vec<Draft> = Vec::with_capacity(drafts.len());
     while !drafts.is_empty() {
-        let waiting: BTreeSet<Role> = drafts.iter().map(|d| d.container.name.clone()).collect();
+        let waiting: Vec<Role> = drafts.iter().map(|d| d.container.name.clone()).collect();
         let ready = drafts.iter().position(|draft| {
             let itself = &draft.container.name;
             draft
