@@ -51,6 +51,8 @@ pub(super) struct Incoming {
     queue: Vec<Then>,
     rounds: u32,
     told: usize,
+    /// What the last round with refusals has refused: who asks for it may come later.
+    pub(super) refused: Vec<(String, String)>,
 }
 
 impl Incoming {
@@ -89,6 +91,9 @@ impl Incoming {
         self.rounds += 1;
         if let Some(ended) = ended {
             tell(ended, &mut self.told);
+            if !ended.refused.is_empty() {
+                self.refused.clone_from(&ended.refused);
+            }
         }
         let served = std::mem::take(&mut self.served);
         let more = ended.is_some_and(|ended| ended.more) && self.rounds < ROUNDS;

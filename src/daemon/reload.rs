@@ -39,7 +39,11 @@ impl Running {
         // Who asked may be gone.
         match then {
             Then::Look => self.look_around(),
-            Then::Offer => self.offer_brought(),
+            Then::Offer => {
+                // It may have mended what was damaged.
+                self.step(Event::StoreDamaged(image::damage(&self.paths)));
+                self.offer_brought();
+            }
             Then::StoreChanged => {
                 self.step(Event::StoreDamaged(image::damage(&self.paths)));
                 self.step(Event::StoreChanged);
@@ -70,7 +74,7 @@ impl Running {
 
     /// One that was brought may be missing for another reason than that nobody has brought it.
     fn why_not_there(&self, id: &ReleaseId, ended: Option<&Adopted>, text: String) -> RequestError {
-        let mut refused = ended.iter().flat_map(|ended| &ended.refused);
+        let mut refused = self.incoming.refused.iter();
         if let Some((_, reason)) = refused.find(|(name, _)| name == id.as_str()) {
             return RequestError::Refused(format!("release {id} is refused: {reason}"));
         }

@@ -65,5 +65,7 @@ fn refused_requests_leave_the_privileged_half_as_it_was() {
     eventually("the path unit waits for the next one", || {
         node.show("monopod-volumes.path", "SubState") == "waiting"
     });
-    assert_eq!(node.ok("systemctl --failed --no-legend --plain"), "");
+    // The machine has failed units of its own.
+    let failed = node.ok("systemctl --failed --no-legend --plain");
+    assert!(!failed.contains("monopod"), "{failed}");
 }
