@@ -3,22 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::desk::{Desk, QUICK, book, committed, listed, mark, take, text};
+use super::desk::{Desk, QUICK, book, committed, listed, mark, running, take, text};
 use crate::node::Node;
 use crate::support::eventually;
-
-/// A node that runs the bundle 1 of a desk, whose mark is `one`; with an archive and that release.
-fn running(name: &str) -> (Node, Desk, String, String) {
-    let mut node = Node::new(name);
-    node.settings(QUICK);
-    let desk = Desk::new(&node);
-    let (archive, _) = desk.archive(&node, "one");
-    let first = desk.bundle(&node, 1, &desk.good("one"), &archive);
-    let first = take(&node, &first);
-    node.start();
-    node.healthy();
-    (node, desk, archive, first)
-}
 
 fn state(node: &Node, name: &str) -> PathBuf {
     node.root.join("var/lib/monopod").join(name)
@@ -42,7 +29,7 @@ fn is_empty(folder: &PathBuf) -> bool {
 
 #[test]
 fn a_reload_takes_over_what_is_signed_and_nothing_else() {
-    let (node, desk, archive, first) = running("brought");
+    let (node, desk, archive, first) = running("brought", "");
     let incoming = state(&node, "incoming");
     assert!(is_empty(&incoming), "the first one is taken over");
     // Another workload under the id of the one that runs.
@@ -79,7 +66,7 @@ fn a_reload_takes_over_what_is_signed_and_nothing_else() {
 
 #[test]
 fn who_asks_for_one_that_does_not_hold_is_told_why() {
-    let (node, desk, archive, first) = running("told");
+    let (node, desk, archive, first) = running("told", "");
     let bundle = desk.bundle(&node, 2, &desk.good("two"), &archive);
     let second = dropped(&node, &bundle);
     fs::write(state(&node, "incoming").join(&second).join("extra"), "x").expect("it is there");
@@ -97,7 +84,7 @@ fn who_asks_for_one_that_does_not_hold_is_told_why() {
 
 #[test]
 fn a_damaged_release_is_mended_before_it_is_missed() {
-    let (mut node, desk, archive, first) = running("mended");
+    let (mut node, desk, archive, first) = running("mended", "");
     node.crash();
     let file = state(&node, "releases").join(&first).join("workload.toml");
     fs::write(&file, "").expect("it is there");
