@@ -121,7 +121,8 @@ impl Daemon {
 
     /// Builds an image from scratch: busybox, then what the lines say, in a context with the given files.
     ///
-    /// Images of other names share nothing with it: what is built here may need what is tidied away there.
+    /// Images of other names share no layer with it: the engine would keep what one test damages or removes because
+    /// another one has it.
     pub fn build(&self, tag: &str, lines: &str, files: &[(&str, &[u8])]) {
         let context = tempfile::tempdir().expect("the temporary folder can be written");
         let bin = context.path().join("bin");
@@ -133,9 +134,10 @@ impl Daemon {
         for (name, content) in files {
             std::fs::write(context.path().join(name), content).expect("it is new");
         }
+        // A layer holds its files' times to the second, so that two that are built at once may be the same but for this.
         let name = tag.rsplit_once(':').map_or(tag, |(name, _)| name);
-        // A first step of its own that containers do not see.
-        let text = format!("FROM scratch\nMAINTAINER {name}\nCOPY bin /bin\n{lines}\n");
+        std::fs::write(bin.join("image"), name).expect("it is new");
+        let text = format!("FROM scratch\nCOPY bin /bin\n{lines}\n");
         std::fs::write(context.path().join("Dockerfile"), text).expect("it is new");
         let path = context.path().display().to_string();
         self.docker(&["build", "--quiet", "--tag", tag, &path]);
