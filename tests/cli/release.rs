@@ -74,11 +74,7 @@ fn stocked(args: &[&str]) -> (Monopod, Vec<ReleaseId>) {
     let mut book = Book {
         current: Some(ids[1].clone()),
         previous: Some(ids[0].clone()),
-        next: Some(Next {
-            release: ids[2].clone(),
-            by: By::Manual,
-            signed: None,
-        }),
+        next: Some(Next::new(ids[2].clone(), By::Manual, None)),
         held: true,
         pinned: [ids[0].clone()].into(),
         ..Book::default()

@@ -1189,7 +1189,7 @@ impl Node {
         }
     }
 
-    fn reboot(&mut self) {
+    pub(super) fn reboot(&mut self) {
         for container in &mut self.containers {
             if !container.stranger && matches!(container.state, SeenState::Running(_)) {
                 container.state = SeenState::Exited { code: 255 };

@@ -63,6 +63,8 @@ pub enum Hook {
     No,
     /// Nothing, for ever.
     Hangs,
+    /// Nothing: the node is started anew by it.
+    Kills,
 }
 
 /// Where a release comes from.
@@ -128,6 +130,8 @@ pub enum Turn {
     DeedsSlow(u32, u64),
     /// The next so many copies of volumes, there or back, fail.
     CopiesFail(u32),
+    /// The next so many copies that are made before a trial end the node.
+    CopiesKill(u32),
     /// For so long (s) no release can be read.
     LoadingFails(u64),
     /// A release's folder is damaged.
@@ -167,6 +171,7 @@ pub struct Shelf {
     /// The next so many deeds take so long.
     slow: (u32, Duration),
     copies_fail: u32,
+    copies_kill: u32,
     loading_until: Duration,
     later: BTreeMap<ReleaseId, u32>,
     /// All is good from now on.
@@ -289,6 +294,7 @@ impl Shelf {
         self.lost = 0;
         self.slow.0 = 0;
         self.copies_fail = 0;
+        self.copies_kill = 0;
         self.window_until = Duration::ZERO;
         self.hold_file_until = Duration::ZERO;
         self.lock_file_until = Duration::ZERO;
@@ -588,6 +594,10 @@ impl Node {
                 self.shelf.copies_fail += times;
                 Ok(())
             }
+            Turn::CopiesKill(times) => {
+                self.shelf.copies_kill += times;
+                Ok(())
+            }
             Turn::LoadingFails(span) => {
                 self.shelf.loading_until = until(span);
                 Ok(())
@@ -688,6 +698,10 @@ impl Node {
     /// A deed of the shell for an update ends.
     pub(super) fn deed(&mut self, generation: u64, action: Action) -> Result<(), String> {
         if generation != self.generation {
+            return Ok(());
+        }
+        if self.kills(&action) {
+            self.reboot();
             return Ok(());
         }
         let event = match action {
@@ -798,9 +812,12 @@ impl Node {
         let desired = self.shelf.desired(id, variant);
         let kept = (id.clone(), variant, desired.clone());
         self.shelf.remembered.insert(task, kept);
+        // What the one has written is the other's, too.
+        let running = self.shelf.enforced.as_ref();
+        let volumes = make.volumes || running.is_some_and(|id| self.shelf.make(id).volumes);
         Ok(Staged {
             desired,
-            volumes: make.volumes,
+            volumes,
             hook: make.hook != Hook::None,
         })
     }
@@ -808,6 +825,7 @@ impl Node {
     fn hook(&mut self, id: &ReleaseId) -> Result<(), NotNow> {
         match self.shelf.make(id).hook {
             Hook::None => Err(NotNow::Never("there is none".to_owned())),
+            Hook::Kills => Ok(()),
             Hook::No | Hook::Hangs => Err(NotNow::Never("exit code 1".to_owned())),
             Hook::Yes(_) => {
                 let later = self.shelf.later.entry(id.clone()).or_insert(0);
@@ -817,6 +835,18 @@ impl Node {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Whether the node does not survive a deed.
+    fn kills(&mut self, action: &Action) -> bool {
+        match action {
+            Action::Hook(_, id) => self.shelf.make(id).hook == Hook::Kills && !self.shelf.cured,
+            Action::Snapshot(..) if self.shelf.copies_kill > 0 => {
+                self.shelf.copies_kill -= 1;
+                true
+            }
+            _ => false,
         }
     }
 

@@ -192,6 +192,40 @@ fn ways() -> Vec<Way> {
             [(BEGIN, bring(hooked(Hook::No)))],
         ),
         way(
+            "a hook that ends the node each time",
+            0,
+            &[0],
+            [(BEGIN, bring(hooked(Hook::Kills)))],
+        ),
+        way(
+            "copying volumes ends the node each time",
+            0,
+            &[0],
+            [
+                (BEGIN, turn(Turn::CopiesKill(9))),
+                (0, bring(with_volumes(good(1)))),
+            ],
+        ),
+        way(
+            "copying volumes ends the node once",
+            1,
+            &[1],
+            [
+                (BEGIN, turn(Turn::CopiesKill(1))),
+                (0, bring(with_volumes(good(1)))),
+            ],
+        ),
+        way(
+            "back by hand, and copying volumes ends the node each time",
+            1,
+            &[0, 1],
+            [
+                (BEGIN, bring(with_volumes(good(1)))),
+                (120_000, turn(Turn::CopiesKill(9))),
+                (0, turn(Turn::RollBack)),
+            ],
+        ),
+        way(
             "a hook that hangs",
             0,
             &[0],
@@ -676,6 +710,7 @@ fn make() -> impl Strategy<Value = Make> {
         2 => (0..3u32).prop_map(Hook::Yes),
         1 => Just(Hook::No),
         1 => Just(Hook::Hangs),
+        1 => Just(Hook::Kills),
     ];
     let from = prop_oneof![
         1 => Just(From::Local),
@@ -724,6 +759,7 @@ pub fn a_turn() -> impl Strategy<Value = Turn> {
         1 => (1..3u32).prop_map(Turn::DeedsLost),
         2 => (1..4u32, 1..3000u64).prop_map(|(times, span)| Turn::DeedsSlow(times, span)),
         2 => (1..5u32).prop_map(Turn::CopiesFail),
+        1 => (1..5u32).prop_map(Turn::CopiesKill),
         1 => (1..100u64).prop_map(Turn::LoadingFails),
         1 => which().prop_map(Turn::Damaged),
         1 => any::<bool>().prop_map(Turn::Torn),

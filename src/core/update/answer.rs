@@ -3,6 +3,7 @@
 use super::stage::Stage;
 use super::trial::RECORD;
 use super::{Ask, Book, By, Next, Origin, Refused, ReleaseId, Signed, Update, Wish};
+use crate::core::api::ReportKind;
 use crate::core::time::Time;
 
 impl Update {
@@ -149,27 +150,40 @@ impl Update {
 
     /// A release is to be tried next. What somebody has said for it by hand stays said.
     fn set_next(&mut self, release: &ReleaseId, by: By, signed: Option<Signed>) {
+        self.tell_passed_over(release);
         self.write(|book| {
             let signed = signed.or_else(|| book.signed(release).cloned());
             let weaker = book.next.as_ref().is_some_and(|next| {
                 next.release == *release && by == By::Policy && next.by != By::Policy
             });
-            if !weaker {
-                if book
-                    .next
-                    .as_ref()
-                    .is_some_and(|next| next.release != *release)
-                {
-                    book.pass_over(signed.as_ref());
-                }
-                book.next = Some(Next {
-                    release: release.clone(),
-                    by,
-                    signed,
-                });
+            if weaker {
+                return;
             }
+            let before = book.next.take_if(|next| next.release == *release);
+            if before.is_none() {
+                book.pass_over(signed.as_ref());
+            }
+            book.next = Some(Next {
+                begun: before.as_ref().is_some_and(|next| next.begun),
+                deaths: before.map_or(0, |next| next.deaths),
+                ..Next::new(release.clone(), by, signed)
+            });
         });
         self.look_now();
+    }
+
+    /// What was to be tried next makes way for this one, and somebody may still want it.
+    fn tell_passed_over(&mut self, release: &ReleaseId) {
+        let next = self.pen.wanted().next.as_ref();
+        if let Some(passed) = next.map(|next| next.release.clone())
+            && passed != *release
+        {
+            let text = format!(
+                "release {passed} makes way for {release} and is not tried; to have it tried all the same: \
+                 monopod release activate {passed}"
+            );
+            self.report(ReportKind::ReleaseDelayed, text);
+        }
     }
 
     fn activate(&mut self, release: Option<ReleaseId>, force: bool) -> Result<String, Refused> {
@@ -215,7 +229,8 @@ impl Update {
             Stage::Back(back) => {
                 return Ok(format!("release {} is being taken back", back.failed));
             }
-            Stage::Hooking { ready, .. }
+            Stage::Noting { ready, .. }
+            | Stage::Hooking { ready, .. }
             | Stage::Emptying { ready, .. }
             | Stage::Snapshotting { ready, .. }
             | Stage::Recording { ready, .. } => {
@@ -245,14 +260,11 @@ impl Update {
                  monopod release retry {previous}"
             )));
         }
+        self.tell_passed_over(&previous);
         self.write(|book| {
             book.reject(&current, WHY);
             book.pass_over(None);
-            book.next = Some(Next {
-                release: previous.clone(),
-                by: By::Back,
-                signed: None,
-            });
+            book.next = Some(Next::new(previous.clone(), By::Back, None));
         });
         if let Stage::Trial(trying) = &mut self.stage {
             trying.leaves.get_or_insert(self.now + RECORD);

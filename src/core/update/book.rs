@@ -90,6 +90,30 @@ pub struct Next {
     /// Its signature, if it is not on record already what it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<Signed>,
+    /// Its hook is asked, or volumes are copied for it: if that ends the daemon or the node, its successor knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
+    /// How often that has ended one of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deaths: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Next {
+    /// Nothing has been done for it yet.
+    pub fn new(release: ReleaseId, by: By, signed: Option<Signed>) -> Self {
+        Self {
+            release,
+            by,
+            signed,
+            begun: false,
+            deaths: 0,
+        }
+    }
 }
 
 /// Who activates a release.
@@ -232,11 +256,12 @@ impl Book {
         book
     }
 
-    /// A daemon begins. One that ended in a trial without having been told to counts as dead; after
-    /// `tries` of them the release is taken back.
+    /// A daemon begins. One that ended in a trial without having been told to counts as dead, and so does one
+    /// that ended in what comes before a trial; after `tries` of them the release is taken back.
     #[must_use]
     pub fn at_start(&self, orderly: bool, tries: u32) -> Self {
         let mut book = self.clone();
+        book.outlived(orderly, tries);
         let Some(trial) = &mut book.trial else {
             return book;
         };
@@ -247,12 +272,43 @@ impl Book {
         if trial.deaths < tries {
             return book;
         }
-        let times = match trial.deaths {
-            1 => "once".to_owned(),
-            deaths => format!("{deaths} times"),
-        };
-        let why = format!("monopod or the node died {times} in its trial");
+        let why = format!(
+            "monopod or the node died {} in its trial",
+            times(trial.deaths)
+        );
         book.taken_back(&why)
+    }
+
+    /// As [`Self::at_start`], for a release that is not on trial yet.
+    fn outlived(&mut self, orderly: bool, tries: u32) {
+        let Some(next) = self.next.as_mut().filter(|next| next.begun) else {
+            return;
+        };
+        next.begun = false;
+        if orderly {
+            return;
+        }
+        next.deaths = next.deaths.saturating_add(1);
+        if next.deaths < tries {
+            return;
+        }
+        if next.by == By::Back {
+            self.stay();
+            return;
+        }
+        let (release, times) = (next.release.clone(), times(next.deaths));
+        let why = format!(
+            "monopod or the node died {times} when its hook was asked or volumes were copied"
+        );
+        self.reject(&release, &why);
+    }
+
+    /// The release that somebody wanted back cannot come: what runs stays, and is not rejected any more.
+    pub(super) fn stay(&mut self) {
+        self.next = None;
+        let current = self.current.clone();
+        self.rejected
+            .retain(|one| Some(&one.release) != current.as_ref());
     }
 
     /// The release on trial has failed: it is rejected, or will be when its volumes are as they were.
@@ -387,6 +443,14 @@ impl Book {
     }
 }
 
+/// A number of times, for people.
+fn times(number: u32) -> String {
+    match number {
+        1 => "once".to_owned(),
+        number => format!("{number} times"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -429,6 +493,36 @@ mod tests {
     }
 
     #[test]
+    fn so_does_what_comes_before_it() {
+        let waits = |by, begun| Book {
+            current: Some(id(1)),
+            next: Some(Next {
+                begun,
+                ..Next::new(id(2), by, None)
+            }),
+            ..Book::default()
+        };
+        let mut book = waits(By::Policy, false);
+        book = book.at_start(false, 1);
+        assert_eq!(book, waits(By::Policy, false), "nothing was done for it");
+        book = waits(By::Policy, true).at_start(true, 1);
+        assert_eq!(book, waits(By::Policy, false), "an orderly end is no death");
+        for death in 1..3 {
+            book.next.as_mut().expect("it waits").begun = true;
+            book = book.at_start(false, 3);
+            assert_eq!(book.next.as_ref().map(|next| next.deaths), Some(death));
+        }
+        book.next.as_mut().expect("it waits").begun = true;
+        let why = book.at_start(false, 3).rejected(&id(2)).map(str::to_owned);
+        assert!(why.is_some_and(|why| why.contains("died 3 times when its hook")));
+
+        let mut back = waits(By::Back, true);
+        back.reject(&id(1), "it was taken back by hand");
+        let stays = back.at_start(false, 1);
+        assert_eq!((stays.next, stays.rejected), (None, Vec::new()));
+    }
+
+    #[test]
     fn volumes_are_put_back_before_a_trial_is_over() {
         let book = on_trial(true).taken_back("it is ill");
         assert_eq!(book.running(), Some(&id(1)));
@@ -461,11 +555,7 @@ mod tests {
     #[test]
     fn a_rejected_release_is_not_the_next_one_and_memory_is_bounded() {
         let mut book = Book {
-            next: Some(Next {
-                release: id(3),
-                by: By::Policy,
-                signed: None,
-            }),
+            next: Some(Next::new(id(3), By::Policy, None)),
             ..Book::default()
         };
         for number in 0..=u8::MAX {

@@ -1,15 +1,17 @@
 //! Updates: which release runs, which is to run, and which never again. Pure, as all of the core.
 //!
 //! ```text
-//!  offer ──> Staging ──> Waiting ──> Hooking ──┬───────────────────────────────┬──> Recording ──> Trial ──┬──> committed
-//!            (files,     (window,    (if any)  └─> Emptying ─> Snapshotting ───┘    (ledger)     (health)  │
-//!             images)     hold, lock)              (if volumes are to be copied)                           │
-//!                                                                                                          v
-//!                                 the release before runs <── Loading <── (Emptying <─ Restoring) <── Recording: rejected
+//!  offer ──> Staging ──> Waiting ──> Noting ──┬─> Hooking ──┬─> Emptying ──> Snapshotting ──┬─> Recording ──> Trial
+//!            (files,     (window,    (ledger) │   (if any)  │  (if volumes are to be copied)│   (ledger)    (health)
+//!             images)     hold, lock)  │      └─────────────┘                               │                  │
+//!                                      └─ (if there is neither hook nor volume) ────────────┘                  ├─> committed
+//!                                                                                                              v
+//!                        the release before runs <── Loading <── (Emptying <─ Restoring) <── Recording: rejected
 //! ```
 //!
 //! Nothing that runs is touched before the release that is to replace it is staged completely, and
-//! the ledger says that it is on trial. What is under way ends in an event, or in its own deadline.
+//! the ledger says that it is on trial. What comes before and may end the node is on record, too: what
+//! kills it each time is given up, in the trial and before. What is under way ends in an event, or in its own deadline.
 //! What a release's containers do, the supervisor decides; here is decided which ones there are.
 
 mod answer;

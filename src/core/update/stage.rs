@@ -55,6 +55,8 @@ pub(super) enum Stage {
         why: Waiting,
         look: Look,
     },
+    /// It is being written down that something begins that may end the node: its hook, or the copying of volumes.
+    Noting { ready: Ready, by: Time },
     /// Its hook is asked.
     Hooking {
         task: TaskId,
@@ -92,6 +94,15 @@ pub(super) struct Ready {
     pub staged: Staged,
     /// Who activates it.
     pub by: By,
+    /// How often its hook has said that it is no good moment.
+    pub asked: u32,
+}
+
+impl Ready {
+    /// Its hook has a say.
+    pub fn has_hook(&self) -> bool {
+        self.staged.hook && self.by != By::Back
+    }
 }
 
 impl Stage {
@@ -120,6 +131,7 @@ impl Stage {
         match self {
             Self::Staging { release, .. } | Self::Delayed { release, .. } => Some(release),
             Self::Waiting { ready, .. }
+            | Self::Noting { ready, .. }
             | Self::Hooking { ready, .. }
             | Self::Emptying { ready, .. }
             | Self::Snapshotting { ready, .. }
@@ -134,7 +146,8 @@ impl Stage {
     fn is_replaceable(&self) -> bool {
         match self {
             Self::Idle | Self::Staging { .. } | Self::Delayed { .. } | Self::Waiting { .. } => true,
-            Self::Hooking { .. }
+            Self::Noting { .. }
+            | Self::Hooking { .. }
             | Self::Emptying { .. }
             | Self::Snapshotting { .. }
             | Self::Recording { .. }
@@ -148,6 +161,7 @@ impl Stage {
         match self {
             Self::Idle | Self::Ending => None,
             Self::Staging { by, .. }
+            | Self::Noting { by, .. }
             | Self::Hooking { by, .. }
             | Self::Emptying { by, .. }
             | Self::Snapshotting { by, .. }
@@ -198,6 +212,11 @@ impl Update {
                 true
             }
             Stage::Waiting { .. } => self.wait(),
+            Stage::Noting { ready, .. } if self.pen.is_dry() => {
+                let ready = ready.clone();
+                self.noted(ready);
+                true
+            }
             Stage::Hooking { ready, by, .. } if *by <= now => {
                 let release = ready.release.clone();
                 self.stage = Stage::Idle;
@@ -228,7 +247,7 @@ impl Update {
                 true
             }
             // Not even that it fails is told of a medium that hangs.
-            Stage::Recording { by, .. } if *by <= now => {
+            Stage::Noting { by, .. } | Stage::Recording { by, .. } if *by <= now => {
                 self.unrecorded();
                 true
             }
@@ -237,6 +256,7 @@ impl Update {
             Stage::Idle
             | Stage::Staging { .. }
             | Stage::Delayed { .. }
+            | Stage::Noting { .. }
             | Stage::Hooking { .. }
             | Stage::Emptying { .. }
             | Stage::Snapshotting { .. }
@@ -310,6 +330,7 @@ impl Update {
                         release,
                         staged,
                         by,
+                        asked: 0,
                     },
                     why: Waiting::Unknown,
                     look: Look::At(self.now),
@@ -325,12 +346,7 @@ impl Update {
         let back = next.is_some_and(|next| next.by == By::Back && next.release == release);
         if back && attempt >= BACKS {
             self.stage = Stage::Idle;
-            self.write(|book| {
-                book.next = None;
-                let current = book.current.clone();
-                book.rejected
-                    .retain(|one| Some(&one.release) != current.as_ref());
-            });
+            self.write(Book::stay);
             let text = format!("release {release} cannot come back: {why}; what runs stays");
             self.report(ReportKind::GivenUp, text);
             return;
@@ -398,16 +414,30 @@ impl Update {
         Stage::Recording { ready, emptied, by }
     }
 
-    /// The ledger could not be written: a trial that is not on record does not begin.
+    /// The ledger could not be written: a trial that is not on record does not begin, nor does what comes before it.
     pub(super) fn unrecorded(&mut self) {
         const WHY: &str = "the ledger cannot be written";
-        let Stage::Recording { ready, emptied, .. } = &self.stage else {
-            return;
+        let (ready, emptied, on_trial) = match &self.stage {
+            Stage::Noting { ready, .. } => (ready.clone(), false, false),
+            Stage::Recording { ready, emptied, .. } => (ready.clone(), *emptied, true),
+            Stage::Idle
+            | Stage::Staging { .. }
+            | Stage::Delayed { .. }
+            | Stage::Waiting { .. }
+            | Stage::Hooking { .. }
+            | Stage::Emptying { .. }
+            | Stage::Snapshotting { .. }
+            | Stage::Trial(_)
+            | Stage::Back(_)
+            | Stage::Ending => return,
         };
-        let (ready, emptied) = (ready.clone(), *emptied);
         if ready.by == By::Back {
             // What one goes back to has proved itself once. Whoever dies on the way runs what ran before.
-            self.try_out(ready);
+            if on_trial {
+                self.try_out(ready);
+            } else {
+                self.noted(ready);
+            }
             return;
         }
         if emptied {
@@ -416,24 +446,59 @@ impl Update {
             return;
         }
         let (release, by) = (ready.release, ready.by);
-        self.write(|book| {
-            let signed = book.signed(&release).cloned();
-            book.trial = None;
-            if book.next.is_none() {
-                let release = release.clone();
-                book.next = Some(Next {
-                    release,
-                    by,
-                    signed,
-                });
-            }
-        });
+        self.untouched(&release);
+        if on_trial {
+            self.write(|book| {
+                let signed = book.signed(&release).cloned();
+                book.trial = None;
+                if book.next.is_none() {
+                    book.next = Some(Next::new(release.clone(), by, signed));
+                }
+            });
+        }
         self.stage = Stage::Delayed {
             release,
             attempt: RECORD_AGAIN,
             at: self.now + STAGE_AGAIN_MOST,
             why: WHY.to_owned(),
         };
+    }
+
+    /// Nothing is in the way of a release any more. What may end the node is written down before it begins.
+    pub(super) fn touch(&mut self, ready: Ready) {
+        if !ready.has_hook() && !ready.staged.volumes {
+            self.go(ready);
+            return;
+        }
+        self.write(|book| {
+            if let Some(next) = &mut book.next
+                && next.release == ready.release
+            {
+                next.begun = true;
+            }
+        });
+        let by = self.now + RECORD;
+        self.stage = Stage::Noting { ready, by };
+    }
+
+    /// It may begin.
+    fn noted(&mut self, ready: Ready) {
+        if ready.has_hook() {
+            self.ask_hook(ready);
+        } else {
+            self.go(ready);
+        }
+    }
+
+    /// What could have ended the node has not, and waits now.
+    pub(super) fn untouched(&mut self, release: &ReleaseId) {
+        self.write(|book| {
+            if let Some(next) = &mut book.next
+                && next.release == *release
+            {
+                next.begun = false;
+            }
+        });
     }
 
     /// It is not tried after all. If its predecessor's containers are gone already, they come back.

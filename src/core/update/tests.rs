@@ -626,15 +626,81 @@ fn a_release_is_not_judged_by_the_containers_of_the_one_before() {
 #[test]
 fn a_ledger_that_hangs_does_not_leave_a_node_without_containers() {
     let mut story = waiting(true);
+    story.disk_hangs = false;
+    story.open = Some(Vec::new());
+    story.pass(Duration::from_secs(30));
+    let open = story.open.replace(Vec::new()).unwrap_or_default();
+    let [Action::LookAtGates(task, _)] = open[..] else {
+        panic!("{open:?}");
+    };
+    story.event(Event::Gates(task, Gates::default()));
+    assert_eq!(story.runs(), None, "{:?}", story.ran);
+    let open = story.open.take().unwrap_or_default();
+    let [Action::Snapshot(task, _)] = open[..] else {
+        panic!("{open:?}");
+    };
+    story.disk_hangs = true;
+    story.event(Event::Snapshotted(task, Ok(())));
+    assert_eq!(story.runs(), None, "{:?}", story.ran);
+    story.pass(Duration::from_secs(90));
+    assert_eq!(story.runs(), Some(&id(1)));
+}
+
+#[test]
+fn what_may_end_the_node_is_not_begun_before_it_is_on_record() {
+    let mut story = waiting(true);
     story.gates.lock_file = true;
     // Its end is told by nobody, so there is no other write.
     story.ask(Ask::Pin(id(1), true)).expect("pinned");
     story.pass(Duration::from_secs(90));
     story.gates.lock_file = false;
     story.pass(Duration::from_secs(30));
-    assert_eq!(story.runs(), None, "{:?}", story.ran);
     story.pass(Duration::from_secs(90));
-    assert_eq!(story.runs(), Some(&id(1)));
+    assert_eq!(story.ran, [Some(id(1))]);
+    assert!(!story.book().next.as_ref().expect("it waits").begun);
+
+    let mut story = Story::new();
+    let staged = story.staged.as_mut().expect("staged");
+    (staged.hook, staged.volumes) = (true, true);
+    story.open = Some(Vec::new());
+    story.offer(2).expect("taken");
+    while let Some(action) = story.open.as_mut().and_then(Vec::pop) {
+        let on_disk = story.books.last().and_then(|book| book.next.as_ref());
+        let begun = on_disk.is_some_and(|next| next.begun);
+        let event = match action {
+            Action::Stage(task, _) => Event::Staged(task, story.staged.clone()),
+            Action::LookAtGates(task, _) => Event::Gates(task, Gates::default()),
+            Action::Hook(task, _) => {
+                assert!(begun);
+                Event::Hooked(task, Ok(()))
+            }
+            Action::Snapshot(task, _) => {
+                assert!(begun);
+                Event::Snapshotted(task, Ok(()))
+            }
+            other => panic!("{other:?}"),
+        };
+        story.event(event);
+    }
+    assert_eq!(story.runs(), Some(&id(2)));
+    assert_eq!(story.books.last().expect("it is on trial").next, None);
+}
+
+#[test]
+fn what_its_hook_has_put_off_is_not_counted_and_put_off_longer_each_time() {
+    let mut story = Story::new();
+    story.staged.as_mut().expect("staged").hook = true;
+    story.hook = Err(NotNow::Later("low battery".to_owned()));
+    story.offer(2).expect("taken");
+    for (nth, minutes) in [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60)] {
+        assert!(!story.book().next.as_ref().expect("it waits").begun);
+        let asked = |story: &Story| story.asked.iter().filter(|what| **what == "hook").count();
+        assert_eq!(asked(&story), nth);
+        story.pass(Duration::from_secs(60 * minutes - 1));
+        assert_eq!(asked(&story), nth, "{minutes} min");
+        story.pass(Duration::from_secs(1));
+        assert_eq!(asked(&story), nth + 1, "{minutes} min");
+    }
 }
 
 #[test]
@@ -823,15 +889,12 @@ fn a_revoked_key_with_an_absurd_sequence_bars_no_other_key() {
     story.healthy().pass(Duration::from_secs(60));
     // Rejected as often as is remembered, its number is still a number.
     let mut book = story.book().clone();
-    book.next = Some(Next {
-        release: id(4),
-        by: By::Policy,
-        signed: Some(Signed {
-            key: "C".to_owned(),
-            sequence: u64::MAX,
-            downgrade: false,
-        }),
-    });
+    let signed = Signed {
+        key: "C".to_owned(),
+        sequence: u64::MAX,
+        downgrade: false,
+    };
+    book.next = Some(Next::new(id(4), By::Policy, Some(signed)));
     for number in 4..=200 {
         book.reject(&id(number), "ill");
     }

@@ -28,8 +28,11 @@ impl Update {
                 Stage::Idle => "idle",
                 Stage::Staging { .. } | Stage::Delayed { .. } => "staging",
                 Stage::Waiting { .. } => "waiting",
+                Stage::Noting { ready, .. } if ready.has_hook() => "hook",
                 Stage::Hooking { .. } => "hook",
-                Stage::Emptying { .. } | Stage::Snapshotting { .. } => "snapshot",
+                Stage::Noting { .. } | Stage::Emptying { .. } | Stage::Snapshotting { .. } => {
+                    "snapshot"
+                }
                 Stage::Recording { .. } | Stage::Trial(_) => "trial",
                 Stage::Back(_) => "rollback",
                 Stage::Ending => "ending",
@@ -54,10 +57,13 @@ impl Update {
             Stage::Waiting { ready, why, .. } => {
                 Some(format!("release {}: {}", ready.release, why.say()))
             }
-            Stage::Hooking { ready, .. } => {
+            Stage::Noting { ready, .. } | Stage::Hooking { ready, .. } if ready.has_hook() => {
                 Some(format!("the hook of release {} is asked", ready.release))
             }
-            Stage::Emptying { ready, .. } | Stage::Snapshotting { ready, .. } => Some(format!(
+            Stage::Noting { ready, .. }
+            | Stage::Hooking { ready, .. }
+            | Stage::Emptying { ready, .. }
+            | Stage::Snapshotting { ready, .. } => Some(format!(
                 "volumes are copied before release {} is tried",
                 ready.release
             )),

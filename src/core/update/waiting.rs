@@ -17,8 +17,12 @@ const LOOK_MOST: Duration = Duration::from_secs(900);
 /// How long a look may take.
 const LOOK_BY: Duration = Duration::from_secs(60);
 
-/// How long after a hook has said that it is no good moment it is asked again.
+/// How long after a hook has said that it is no good moment it is asked again for the first time; it doubles from
+/// there. Each time is written down before.
 const HOOK_AGAIN: Duration = Duration::from_secs(300);
+
+/// The longest time between two times that it is asked.
+const HOOK_AGAIN_MOST: Duration = Duration::from_secs(3600);
 
 /// How long a hook may take: the shell ends it after 5 min.
 const HOOKING: Duration = Duration::from_secs(360);
@@ -112,7 +116,7 @@ impl Update {
         match (by, *look) {
             (By::Back, _) => {
                 let ready = ready.clone();
-                self.ask_hook(ready);
+                self.touch(ready);
                 true
             }
             (_, Look::Under(_, time)) if time > now => false,
@@ -173,7 +177,7 @@ impl Update {
             }
         } else {
             let ready = ready.clone();
-            self.ask_hook(ready);
+            self.touch(ready);
         }
     }
 
@@ -188,15 +192,12 @@ impl Update {
         }
     }
 
-    fn ask_hook(&mut self, ready: Ready) {
-        if ready.staged.hook && ready.by != By::Back {
-            let release = ready.release.clone();
-            let task = self.begin(|task| Action::Hook(task, release));
-            let by = self.now + HOOKING;
-            self.stage = Stage::Hooking { task, ready, by };
-        } else {
-            self.go(ready);
-        }
+    /// Asks its hook.
+    pub(super) fn ask_hook(&mut self, ready: Ready) {
+        let release = ready.release.clone();
+        let task = self.begin(|task| Action::Hook(task, release));
+        let by = self.now + HOOKING;
+        self.stage = Stage::Hooking { task, ready, by };
     }
 
     pub(super) fn hooked(&mut self, which: TaskId, result: Result<(), NotNow>) {
@@ -206,7 +207,7 @@ impl Update {
         if *task != which {
             return;
         }
-        let ready = ready.clone();
+        let mut ready = ready.clone();
         match result {
             Ok(()) => {
                 // A hook takes its time, and a word that was said meanwhile counts.
@@ -216,6 +217,7 @@ impl Update {
                     self.go(ready);
                     return;
                 };
+                self.untouched(&ready.release);
                 self.stage = Stage::Waiting {
                     ready,
                     why,
@@ -224,10 +226,15 @@ impl Update {
                 self.tell_waiting();
             }
             Err(NotNow::Later(why)) => {
+                self.untouched(&ready.release);
+                let wait = HOOK_AGAIN
+                    .saturating_mul(1 << ready.asked.min(16))
+                    .min(HOOK_AGAIN_MOST);
+                ready.asked = ready.asked.saturating_add(1);
                 self.stage = Stage::Waiting {
                     ready,
                     why: Waiting::Hook(why),
-                    look: Look::At(self.now + HOOK_AGAIN),
+                    look: Look::At(self.now + wait),
                 };
                 self.tell_waiting();
             }
