@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -10,7 +11,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::Value;
 
 use super::desk::{
-    Desk, QUICK, book, committed, mark, rejected, running, setting, take, taken_back, trials, waits,
+    Desk, QUICK, book, committed, mark, rejected, running, setting, take, taken_back, text, trials,
+    waits,
 };
 use crate::node::{ASK, Node, SERVE, folder};
 use crate::support::eventually;
@@ -145,6 +147,28 @@ fn a_lock_file_and_the_release_s_own_hook() {
     let why = rejected(&status, &third).expect("it is rejected");
     assert!(why.contains("the word is 1"), "{why}");
     assert_eq!(mark(&node), "two");
+}
+
+#[test]
+fn a_hook_that_ends_the_daemon_each_time_is_given_up() {
+    let (mut node, desk, archive, first) = running("deadly", "tries = 2");
+    let pid = node.healthy()["containers"]["app"]["pid"].clone();
+    let hook = desk.path("hook");
+    fs::write(&hook, "#!/bin/sh\nkill -9 $PPID\n").expect("the folder can be written");
+    let bundle = desk.bundle_with(&node, 2, &desk.good("two"), &archive, &["--hook", &hook]);
+    // The daemon may be gone before it has answered.
+    let taken = node.run(&["import", &bundle, "--json"]).json();
+    let second = text(&taken["release"]["id"]);
+    for death in 1..=2 {
+        assert_eq!(node.ended().signal(), Some(9), "{death}: {}", node.log());
+        node.start();
+    }
+    let status = taken_back(&node, &second, &first);
+    let why = rejected(&status, &second).expect("it is rejected");
+    assert!(why.contains("died 2 times when its hook"), "{why}");
+    assert!(node.log().contains("release retry"), "{}", node.log());
+    assert_eq!(trials(&node, &second), 0);
+    assert_eq!(node.healthy()["containers"]["app"]["pid"], pid);
 }
 
 #[test]
