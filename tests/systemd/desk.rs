@@ -37,21 +37,45 @@ impl Desk {
 
     /// A bundle with the next sequence: this workload, and the app with these files as `monopod.test/app:VERSION`.
     pub fn bundle(&self, version: &str, workload: &str, files: &[(&str, &[u8])]) -> PathBuf {
+        self.create(version, workload, files, &[])
+    }
+
+    /// A good one that has a hook, a shell script.
+    pub fn hooked(&self, version: &str, hook: &str) -> PathBuf {
+        std::fs::write(self.folder.path().join("hook"), hook).expect("it is ours");
+        let page = format!("{version}\n");
+        let files: [(&str, &[u8]); 1] = [("www/index.html", page.as_bytes())];
+        self.create(version, &workload(version), &files, &["--hook=hook"])
+    }
+
+    fn create(
+        &self,
+        version: &str,
+        workload: &str,
+        files: &[(&str, &[u8])],
+        more: &[&str],
+    ) -> PathBuf {
         let sequence = self.sequence.get() + 1;
         self.sequence.set(sequence);
         let tag = format!("monopod.test/app:{version}");
         image::write_with(&self.folder.path().join("image.tar"), &tag, files);
         std::fs::write(self.folder.path().join("workload.toml"), workload).expect("it is ours");
         let name = format!("{version}.bundle");
-        self.monopod(&[
+        let (release, sequence) = (
+            format!("--release={version}"),
+            format!("--sequence={sequence}"),
+        );
+        let output = format!("--output={name}");
+        let words = [
             "create",
             "--workload=workload.toml",
             "--image=image.tar",
             "--key=monopod.key",
-            &format!("--release={version}"),
-            &format!("--sequence={sequence}"),
-            &format!("--output={name}"),
-        ]);
+            &release,
+            &sequence,
+            &output,
+        ];
+        self.monopod(&[&words, more].concat());
         self.folder.path().join(name)
     }
 

@@ -137,6 +137,47 @@ fn eventually_first(node: &Node) {
 }
 
 #[test]
+fn a_hook_is_asked_within_the_daemons_sandbox_and_given_up_if_that_ends_the_node() {
+    let desk = Desk::new();
+    let mut node = node(&desk);
+    node.take(&desk.hooked(
+        "2",
+        "#!/bin/sh
+id -un && test \"$(id -un)\" = monopod || exit 1
+echo \"$MONOPOD_RELEASE $MONOPOD_CURRENT\" >/var/lib/monopod/asked || exit 1
+{ echo >/etc/monopod/asked; } 2>/dev/null && exit 1
+exit 0
+",
+    ));
+    node.await_committed("2");
+    let (release, first) = (node.release("2"), node.ok("cat /var/lib/monopod/asked"));
+    let asked: Vec<&str> = first.split_whitespace().collect();
+    assert_eq!(asked.len(), 2, "{first}");
+    assert_eq!(release["id"], asked[0]);
+
+    // The node goes down at once in it, as if by its doing; then the daemon dies of it.
+    let deadly = desk.hooked(
+        "3",
+        "#!/bin/sh
+if [ -e /var/lib/monopod/once ]; then kill -9 $PPID; fi
+echo >/var/lib/monopod/once
+sync
+sleep 60
+",
+    );
+    node.take(&deadly);
+    crate::machine::eventually("the hook runs", || {
+        node.sh("test -e /var/lib/monopod/once").code == 0
+    });
+    node.sh("systemctl reboot --force --force");
+    node.await_boot();
+    let why = node.await_rejected("3", "2");
+    assert!(why.contains("died 2 times when its hook"), "{why}");
+    node.ok("journalctl --quiet --boot --unit=monopod.service --grep='monopod release retry'");
+    assert_eq!(node.show("monopod.service", "NRestarts"), "1");
+}
+
+#[test]
 fn a_trial_outlasts_the_daemon_and_the_node_as_often_as_it_may() {
     let desk = Desk::new();
     let mut node = node(&desk);
