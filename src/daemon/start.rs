@@ -149,13 +149,8 @@ pub async fn first_release(
     let mut patience = Patience::new(notifier);
     let mut preloaded = false;
     let mut book = durable.book.at_start(orderly, tries);
-    for out in &book.rejected {
-        if durable.book.rejected(&out.release).is_none() {
-            let (id, why) = (&out.release, &out.why);
-            error!(
-                "release {id} is rejected: {why}; to try it once more: monopod release retry {id}"
-            );
-        }
+    for text in book.given_up_since(&durable.book) {
+        error!("{text}");
     }
     if *durable == Durable::unreadable() {
         book = book.found_again(lying(paths, engine).await);

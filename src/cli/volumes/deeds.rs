@@ -22,8 +22,8 @@ const OLD: &str = "_data.monopod-old";
 /// The file by which it is tried whether blocks can be shared.
 const TRIAL: &str = ".shared";
 
-/// Copies the volumes whose data is in these folders. What was copied before for this release goes first: it is older
-/// than what is asked for, and its room may be needed.
+/// Copies the volumes whose data is in these folders. What was copied before, for this release or another one, goes
+/// first: nobody needs it any more, and its room may be needed.
 pub fn snapshot(
     snapshots: &Snapshots,
     sign: &Sign<'_>,
@@ -31,7 +31,7 @@ pub fn snapshot(
     folders: &[Option<PathBuf>],
 ) -> Result<(), String> {
     let release = &request.release;
-    sign.while_at(|| snapshots.forget(release))?;
+    sign.while_at(|| snapshots.forget_all())?;
     let new = snapshots.new_of(release);
     let copied = make_folder(&new, 0o700)
         .and_then(|()| {

@@ -130,6 +130,19 @@ impl Snapshots {
         forget().map_err(|error| self.fail(&error))
     }
 
+    /// Removes all copies: one release is on trial at a time, and before it is none of them is needed any more. What
+    /// the daemon did not live to have removed goes with them.
+    pub fn forget_all(&self) -> Result<(), String> {
+        let entries = fs::read_dir(self.path()).map_err(|error| self.fail(&error))?;
+        for entry in entries {
+            let name = entry.map_err(|error| self.fail(&error))?.file_name();
+            if let Some(release) = name.to_str().and_then(ReleaseId::new) {
+                self.forget(&release)?;
+            }
+        }
+        Ok(())
+    }
+
     fn fail(&self, error: &io::Error) -> String {
         format!("{} cannot be cleared: {error}", self.name.display())
     }

@@ -23,7 +23,11 @@ impl Update {
                 origin,
                 wish,
                 downgrade,
-            } => self.offer(&release, &origin, wish, downgrade),
+            } => {
+                // Whatever it is, what is damaged may have been mended by it.
+                self.try_now();
+                self.offer(&release, &origin, wish, downgrade)
+            }
             Ask::Activate { release, force } => self.activate(release, force),
             Ask::RollBack => self.roll_back(),
             Ask::Retry(release) => self.retry(&release),

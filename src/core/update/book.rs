@@ -303,6 +303,30 @@ impl Book {
         self.reject(&release, &why);
     }
 
+    /// What [`Self::at_start`] has given up, a sentence each, for people.
+    pub fn given_up_since(&self, before: &Self) -> Vec<String> {
+        let mut told = Vec::new();
+        for Rejected { release, why, .. } in &self.rejected {
+            if before.rejected(release).is_none() {
+                told.push(format!(
+                    "release {release} is rejected: {why}; to try it once more: monopod release retry {release}"
+                ));
+            }
+        }
+        if let Some(Next {
+            release, deaths, ..
+        }) = before.next.as_ref().filter(|next| next.by == By::Back)
+            && self.next.is_none()
+        {
+            told.push(format!(
+                "release {release} cannot come back: monopod or the node died {} when volumes were copied; \
+                 what runs stays",
+                times(deaths.saturating_add(1))
+            ));
+        }
+        told
+    }
+
     /// The release that somebody wanted back cannot come: what runs stays, and is not rejected any more.
     pub(super) fn stay(&mut self) {
         self.next = None;
@@ -513,12 +537,15 @@ mod tests {
             assert_eq!(book.next.as_ref().map(|next| next.deaths), Some(death));
         }
         book.next.as_mut().expect("it waits").begun = true;
-        let why = book.at_start(false, 3).rejected(&id(2)).map(str::to_owned);
+        let out = book.at_start(false, 3);
+        let why = out.rejected(&id(2)).map(str::to_owned);
         assert!(why.is_some_and(|why| why.contains("died 3 times when its hook")));
+        assert!(out.given_up_since(&book)[0].contains("release retry 000000000002"));
 
         let mut back = waits(By::Back, true);
         back.reject(&id(1), "it was taken back by hand");
         let stays = back.at_start(false, 1);
+        assert!(stays.given_up_since(&back)[0].contains("cannot come back"));
         assert_eq!((stays.next, stays.rejected), (None, Vec::new()));
     }
 

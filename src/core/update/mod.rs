@@ -135,8 +135,7 @@ impl Update {
             Event::Snapshotted(task, result) => self.snapshotted(*task, result.clone()),
             Event::Restored(task, result) => self.restored(*task, result.clone()),
             Event::Loaded(task, result) => self.loaded(*task, result.clone()),
-            // What was missing may have come, and so may room.
-            Event::StoreChanged | Event::PreloadDone => self.stage_now(),
+            Event::StoreChanged | Event::PreloadDone => self.try_now(),
             Event::App(role, AppNote::Busy(true)) => {
                 self.locks.insert(role.clone());
             }

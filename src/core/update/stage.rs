@@ -284,11 +284,12 @@ impl Update {
         }
     }
 
-    /// What a delayed release waits for may have come.
-    pub(super) fn stage_now(&mut self) {
+    /// What is waited for may have come: a blob, an image, room, a release's folder.
+    pub(super) fn try_now(&mut self) {
         if let Stage::Delayed { at, .. } = &mut self.stage {
             *at = self.now;
         }
+        self.load_now();
     }
 
     /// The node's own files have changed, which count for a release that is not tried yet, too.

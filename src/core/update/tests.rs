@@ -50,6 +50,8 @@ struct Story {
     /// Books written.
     books: Vec<Book>,
     asked: Vec<&'static str>,
+    /// How often a release was read.
+    loaded: u32,
     /// Nothing that is asked for is answered; it is kept here.
     open: Option<Vec<Action>>,
 }
@@ -85,6 +87,7 @@ impl Story {
             told: Vec::new(),
             books: Vec::new(),
             asked: Vec::new(),
+            loaded: 0,
             open: None,
         }
     }
@@ -160,6 +163,7 @@ impl Story {
                     events.push(Event::Restored(task, self.copied.clone()));
                 }
                 Action::Load(task, _) => {
+                    self.loaded += 1;
                     let result = self.loads.clone().map(|()| Vec::new());
                     let result = result.map_err(NotNow::Never);
                     events.push(Event::Loaded(task, result));

@@ -10,8 +10,12 @@ use crate::core::time::Time;
 /// How long reading a release's files may take.
 const LOADING: Duration = Duration::from_secs(120);
 
-/// How long after a release's files could not be read the next attempt is made.
+/// How long after a release's files could not be read the next attempt is made. Once none of those that there are
+/// could be, it doubles from round to round.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
+
+/// The longest time between two attempts to read a release's files.
+const LOAD_AGAIN_MOST: Duration = Duration::from_secs(600);
 
 /// How long after volumes could not be put back it is tried again, and how often.
 const RESTORE_AGAIN: Duration = Duration::from_secs(30);
@@ -106,6 +110,8 @@ enum Step {
         candidates: Vec<ReleaseId>,
         /// How often the first of them could not be read.
         attempts: u32,
+        /// How often another one has had its turn.
+        turns: usize,
         state: Load,
     },
 }
@@ -115,6 +121,7 @@ impl Step {
         Self::Loading {
             candidates,
             attempts: 0,
+            turns: 0,
             state: Load::Due,
         }
     }
@@ -287,6 +294,7 @@ impl Update {
             Step::Loading {
                 candidates,
                 attempts,
+                turns,
                 state,
             } => {
                 let due = match state {
@@ -307,6 +315,7 @@ impl Update {
                 Step::Loading {
                     candidates,
                     attempts,
+                    turns,
                     state: Load::Under { task, by },
                 }
             }
@@ -394,13 +403,14 @@ impl Update {
 
     /// The first of the candidates could not be read, which counts for so many attempts.
     fn not_loaded(&mut self, why: &str, weight: u32) {
-        let at = self.now + LOAD_AGAIN;
+        let now = self.now;
         let Stage::Back(back) = &mut self.stage else {
             return;
         };
         let Step::Loading {
             candidates,
             attempts,
+            turns,
             state,
         } = &mut back.step
         else {
@@ -409,11 +419,17 @@ impl Update {
         let Some(release) = candidates.first().cloned() else {
             return;
         };
-        *state = Load::Later { at };
-        let first = *attempts == 0;
-        *attempts += weight;
+        let rounds = u32::try_from(*turns / candidates.len()).unwrap_or(u32::MAX);
+        let wait = LOAD_AGAIN.saturating_mul(1 << rounds.min(16));
+        *state = Load::Later {
+            at: now + wait.min(LOAD_AGAIN_MOST),
+        };
+        let first = *attempts == 0 && rounds == 0;
+        // Whoever could not be read for long is only looked at.
+        *attempts += if rounds == 0 { weight } else { LOADS };
         if *attempts >= LOADS {
             *attempts = 0;
+            *turns += 1;
             // In turn, and never to an end: what cannot be read now may be readable the next time.
             candidates.rotate_left(1);
         }
@@ -422,6 +438,18 @@ impl Update {
                 ReportKind::ReleaseDelayed,
                 format!("release {release} cannot be put in force: {why}"),
             );
+        }
+    }
+
+    /// What could not be read may have been brought again.
+    pub(super) fn load_now(&mut self) {
+        if let Stage::Back(back) = &mut self.stage
+            && let Step::Loading {
+                state: Load::Later { at },
+                ..
+            } = &mut back.step
+        {
+            *at = self.now;
         }
     }
 

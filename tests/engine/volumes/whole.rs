@@ -178,8 +178,11 @@ fn several_volumes_are_one_copy() {
         .expect_err("there is no copy of one");
     assert!(error.contains("w-more"), "{error}");
     assert_eq!(fs::read_to_string(one.join("a")).expect("a file"), "3");
-    // The next one takes the former's place.
+    // The next one takes the former's place, and that of one that nobody has lived to forget.
+    let other = bench.snapshots().join("ba9876543210");
+    fs::create_dir_all(other.join("w-one")).expect("root may");
     assert_eq!(bench.ask(Deed::Snapshot, &[("w-one", LIMIT)]), Ok(()));
+    assert_eq!(bench.kept(), [RELEASE]);
     assert_eq!(names(&copies), ["w-one"]);
     let kept = fs::read_to_string(copies.join("w-one/a")).expect("a file");
     assert_eq!(kept, "3");

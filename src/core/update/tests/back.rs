@@ -226,3 +226,32 @@ fn a_release_whose_reading_hangs_is_passed_over() {
         .collect();
     assert_eq!(read, [&id(1), &id(1), &id(9)]);
 }
+
+#[test]
+fn where_no_release_can_be_read_it_is_tried_ever_more_rarely_and_at_once_when_something_comes() {
+    let mut story = Story::with(Book {
+        current: Some(id(1)),
+        previous: Some(id(9)),
+        ..Book::default()
+    });
+    story.offer(2).expect("taken");
+    story.loads = Err("damaged".to_owned());
+    story.exhausted = Some("ill".to_owned());
+    story.event(Event::Tick);
+    story.pass(Duration::from_secs(3600));
+    let (loads, told) = (story.loaded, story.told.len());
+    story.pass(Duration::from_secs(24 * 3600));
+    let a_day = story.loaded - loads;
+    assert!((100..=150).contains(&a_day), "{a_day}");
+    assert_eq!(story.told.len(), told, "{:?}", story.told);
+    let _ = story.ask(Ask::Offer {
+        release: id(1),
+        origin: bundle(1),
+        wish: Wish::Take,
+        downgrade: false,
+    });
+    assert_eq!(story.loaded - loads, a_day + 1);
+    story.loads = Ok(());
+    story.event(Event::StoreChanged);
+    assert!(story.runs().is_some());
+}

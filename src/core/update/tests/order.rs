@@ -214,3 +214,31 @@ fn what_was_passed_over_for_the_nodes_own_file_is_no_news() {
     story.healthy().pass(Duration::from_secs(60));
     story.offer(2).expect("brought again by hand");
 }
+
+#[test]
+fn what_makes_way_is_told() {
+    let mut story = Story::new();
+    story.gates.window = Some(Duration::from_secs(600));
+    story.offer(2).expect("taken");
+    let told = |story: &Story| {
+        let delayed = ReportKind::ReleaseDelayed;
+        story.told.iter().filter(|kind| **kind == delayed).count()
+    };
+    let before = told(&story);
+    story.offer(2).expect("known");
+    assert_eq!(told(&story), before);
+    story.open = Some(Vec::new());
+    story.offer(3).expect("taken");
+    assert_eq!(told(&story), before + 1);
+    story
+        .ask(Ask::Activate {
+            release: Some(id(2)),
+            force: false,
+        })
+        .expect("it lies there");
+    assert_eq!(told(&story), before + 2);
+    assert_eq!(
+        story.book().next.as_ref().map(|next| &next.release),
+        Some(&id(2))
+    );
+}
