@@ -84,7 +84,7 @@ const IO_EVENTS: usize = 32;
 pub fn run(paths: &Paths, verbose: bool) -> Exit {
     journal::init(verbose);
     if let Err(text) = owner::not_as_root(paths) {
-        error!("{text}");
+        journal::last_words(&text);
         return Exit::Refused;
     }
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -95,7 +95,7 @@ pub fn run(paths: &Paths, verbose: bool) -> Exit {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            error!("cannot start: {error}");
+            journal::last_words(&format!("cannot start: {error}"));
             return Exit::Failed;
         }
     };
@@ -115,11 +115,11 @@ async fn daemon(paths: &Paths) -> Exit {
 
 type Begun = (Running, mpsc::UnboundedReceiver<Event>, Signals);
 
-/// Everything up to the first look at the engine. What goes wrong here is logged.
+/// Everything up to the first look at the engine. What goes wrong here is said.
 async fn begin(paths: &Paths) -> Result<Begun, Exit> {
     let told = |exit: Exit| {
         move |text: String| {
-            error!("{text}");
+            journal::last_words(&text);
             exit
         }
     };

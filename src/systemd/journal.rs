@@ -5,7 +5,7 @@
 //! of monopod's.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::AsFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -79,6 +79,21 @@ fn is_stream(stream: Option<&str>, file: impl AsFd) -> bool {
     };
     nix::sys::stat::fstat(file)
         .is_ok_and(|stat| device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
+}
+
+/// Says why the process ends at once.
+///
+/// journald reads whose a message is from its sender's cgroup, when it gets to it: a process that is gone by then has
+/// spoken in nobody's name. A unit's stderr is the unit's from its beginning, so these words go there, without fields.
+pub fn last_words(text: &str) {
+    let mut stderr = io::stderr();
+    let stream = std::env::var("JOURNAL_STREAM").ok();
+    if is_stream(stream.as_deref(), &stderr) {
+        // With the priority of an error, as sd-daemon(3) has it. Nobody could be told that it cannot be written.
+        let _ = writeln!(stderr, "<3>{}", tame(text, LINE_MAX));
+    } else {
+        error!("{text}");
+    }
 }
 
 /// What a transition happened in.
@@ -588,6 +603,7 @@ mod tests {
         if std::env::var_os(AGAIN).is_some() {
             assert_eq!(init(false), Sink::Stderr);
             speak();
+            last_words("no more\nthan this");
             return;
         }
         let output = Command::new(std::env::current_exe().unwrap())
@@ -599,7 +615,8 @@ mod tests {
         assert!(output.status.success(), "{output:?}");
         assert_eq!(
             String::from_utf8(output.stderr).unwrap(),
-            "WARN app is unhealthy: 503 PRIORITY=0\nINFO stopping\nERROR odd attempt=3 reason=x\n"
+            "WARN app is unhealthy: 503 PRIORITY=0\nINFO stopping\nERROR odd attempt=3 reason=x\n\
+             ERROR no more than this\n"
         );
     }
 
@@ -622,6 +639,7 @@ mod tests {
         };
         let words = std::fs::read_to_string(stderr.path()).unwrap();
         assert!(output.status.success(), "{output:?}\n{words}");
+        assert!(words.contains("<3>no more than this\n"), "{words}");
     }
 
     fn in_a_run_of_its_own(test: &str, stderr: &File, stream: &str) -> Option<Output> {
@@ -650,6 +668,7 @@ mod tests {
         journal.set_nonblocking(true).unwrap();
         assert_eq!(init(false), Sink::Journal);
         speak();
+        last_words("no more\nthan this");
         let mut buffer = [0; 4096];
         let mut entries = Vec::new();
         while let Ok(length) = journal.recv(&mut buffer) {
