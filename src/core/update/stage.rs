@@ -482,16 +482,26 @@ impl Update {
         self.stage = Stage::Noting { ready, by };
     }
 
-    /// It may begin.
+    /// It may begin, unless something was said meanwhile.
     fn noted(&mut self, ready: Ready) {
-        if ready.has_hook() {
+        let next = self.pen.wanted().next.as_ref();
+        let Some(by) = next
+            .filter(|next| next.release == ready.release)
+            .map(|next| next.by)
+        else {
+            self.stage = Stage::Idle;
+            return;
+        };
+        if let Some(why) = self.known(by) {
+            self.put_off(ready, why, Look::Never);
+        } else if ready.has_hook() {
             self.ask_hook(ready);
         } else {
             self.go(ready);
         }
     }
 
-    /// What could have ended the node has not, and waits now.
+    /// Nothing that could end the node is done for a release any more.
     pub(super) fn untouched(&mut self, release: &ReleaseId) {
         self.write(|book| {
             if let Some(next) = &mut book.next

@@ -80,7 +80,7 @@ impl Update {
     }
 
     /// What stands in the way, as far as that is known without a look.
-    fn known(&self, by: By) -> Option<Waiting> {
+    pub(super) fn known(&self, by: By) -> Option<Waiting> {
         match by {
             By::Manual => Some(Waiting::Manual),
             By::Policy if self.rules.activation == Activation::Manual => Some(Waiting::Manual),
@@ -181,6 +181,13 @@ impl Update {
         }
     }
 
+    /// What could have ended the node has not, or has not begun after all; it waits once more.
+    pub(super) fn put_off(&mut self, ready: Ready, why: Waiting, look: Look) {
+        self.untouched(&ready.release);
+        self.stage = Stage::Waiting { ready, why, look };
+        self.tell_waiting();
+    }
+
     fn tell_waiting(&mut self) {
         if let Stage::Waiting { ready, why, .. } = &self.stage {
             let text = format!(
@@ -217,26 +224,15 @@ impl Update {
                     self.go(ready);
                     return;
                 };
-                self.untouched(&ready.release);
-                self.stage = Stage::Waiting {
-                    ready,
-                    why,
-                    look: Look::Never,
-                };
-                self.tell_waiting();
+                self.put_off(ready, why, Look::Never);
             }
             Err(NotNow::Later(why)) => {
-                self.untouched(&ready.release);
                 let wait = HOOK_AGAIN
                     .saturating_mul(1 << ready.asked.min(16))
                     .min(HOOK_AGAIN_MOST);
                 ready.asked = ready.asked.saturating_add(1);
-                self.stage = Stage::Waiting {
-                    ready,
-                    why: Waiting::Hook(why),
-                    look: Look::At(self.now + wait),
-                };
-                self.tell_waiting();
+                let look = Look::At(self.now + wait);
+                self.put_off(ready, Waiting::Hook(why), look);
             }
             Err(NotNow::Never(why)) => {
                 self.stage = Stage::Idle;

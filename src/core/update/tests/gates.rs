@@ -193,3 +193,21 @@ fn a_word_that_is_said_while_the_hook_runs_counts() {
         assert_eq!(story.runs(), Some(&id(2)), "hold: {hold}");
     }
 }
+
+#[test]
+fn a_word_that_is_said_while_its_beginning_is_written_down_counts() {
+    let mut story = Story::new();
+    story.staged.as_mut().expect("staged").volumes = true;
+    story.gates.window = Some(Duration::from_secs(600));
+    story.offer(2).expect("taken");
+    story.gates.window = None;
+    story.disk_hangs = true;
+    story.pass(Duration::from_secs(600));
+    assert!(story.update.book().next.as_ref().expect("it waits").begun);
+    story.ask(Ask::Hold(true)).expect("held");
+    story.disk_hangs = false;
+    story.event(Event::Persisted(Part::Book, Ok(())));
+    assert_eq!(story.ran, [Some(id(1))], "nothing is touched");
+    let book = story.book();
+    assert!(book.held && !book.next.as_ref().expect("it waits").begun);
+}
