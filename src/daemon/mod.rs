@@ -210,6 +210,7 @@ async fn begin(paths: &Paths) -> Result<Begun, Exit> {
         transitions: None,
         quiet: None,
         filled: None,
+        file_waits: false,
         _alone: alone,
     };
     Ok((running, inbox, signals))
@@ -250,6 +251,8 @@ struct Running {
     transitions: Option<mpsc::Sender<Report>>,
     /// The release whose images were last written down once they were known.
     filled: Option<ReleaseId>,
+    /// The node's own file was read again at a moment when it could not be considered.
+    file_waits: bool,
     /// The right to be this root's one daemon.
     _alone: File,
 }

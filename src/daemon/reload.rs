@@ -119,7 +119,9 @@ impl Running {
                 desired,
                 policy: Some(policy),
             });
-            self.offer_local(Wish::Activate { force: false })
+            let offered = self.offer_local(Wish::Activate { force: false });
+            self.file_waits = matches!(offered, Err(RequestError::Refused(_)));
+            offered
         });
         if let Err(error) = &result {
             self.step(Event::ReloadRefused(error.to_string()));
@@ -162,7 +164,20 @@ impl Running {
     /// no daemon could be told.
     pub(super) fn look_around(&mut self) {
         self.offer_brought();
-        if let Err(error) = self.offer_local(Wish::Take) {
+        self.offer_file(Wish::Take);
+    }
+
+    /// Offers once more what came at a wrong moment. The node's own file is not looked at unless somebody has had it
+    /// read again: who edits it says so when it is done.
+    pub(super) fn offer_again(&mut self) {
+        self.offer_brought();
+        if std::mem::take(&mut self.file_waits) {
+            self.offer_file(Wish::Activate { force: false });
+        }
+    }
+
+    fn offer_file(&mut self, wish: Wish) {
+        if let Err(error) = self.offer_local(wish) {
             error!("the workload file is not considered: {error}");
             self.step(Event::ReloadRefused(error.to_string()));
         }

@@ -252,7 +252,7 @@ impl Running {
             }
             Action::Tidy(mut kept) => {
                 // One that a newer one was tried before may have its turn now.
-                self.look_around();
+                self.offer_again();
                 kept.extend(self.node.update().book.kept());
                 self.deeds.start(Action::Tidy(kept));
             }

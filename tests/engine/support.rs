@@ -140,7 +140,17 @@ impl Daemon {
         let text = format!("FROM scratch\nCOPY bin /bin\n{lines}\n");
         std::fs::write(context.path().join("Dockerfile"), text).expect("it is new");
         let path = context.path().display().to_string();
-        self.docker(&["build", "--quiet", "--tag", tag, &path]);
+        eventually("it is built", || {
+            let output = self
+                .command(&["build", "--quiet", "--tag", tag, &path])
+                .output()
+                .expect("docker is installed");
+            let error = String::from_utf8_lossy(&output.stderr);
+            // Docker looks through all images for one that is the same, and some go while it does.
+            let raced = error.contains("unable to find image");
+            assert!(output.status.success() || raced, "{tag}: {error}");
+            output.status.success()
+        });
     }
 }
 

@@ -120,6 +120,10 @@ fn in_order_by_name_and_changed_one_at_a_time() {
         "[containers.broker]\nimage = \"{IMAGE}\"\ncommand = {SERVE}\nstop_signal = \"SIGKILL\"\n\
          environment = {{ WORD = \"two\" }}\nhealthcheck = {{ tcp = \":80\", interval = \"300ms\", timeout = \"5s\" }}"
     ));
+    // Until somebody says so it is not taken, whatever else comes to its end meanwhile.
+    node.until("the change before is committed", |status| {
+        status["update"]["stage"] == "idle"
+    });
     assert_eq!(plan(&node), steps("remove", "keep"));
     node.signal(Signal::SIGHUP);
     eventually("it is removed", || node.containers(None).len() == 1);
