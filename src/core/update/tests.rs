@@ -64,6 +64,15 @@ impl Story {
         })
     }
 
+    /// A node with a release in force, and the one that was before it.
+    fn after(previous: u8, current: u8) -> Self {
+        Self::with(Book {
+            current: Some(id(current)),
+            previous: Some(id(previous)),
+            ..Book::default()
+        })
+    }
+
     fn with(book: Book) -> Self {
         let now = Time::default() + Duration::from_secs(1000);
         Self {

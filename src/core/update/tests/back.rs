@@ -69,11 +69,7 @@ fn by_hand_one_goes_back_and_the_one_before_is_on_trial() {
 
 #[test]
 fn a_release_before_that_cannot_be_read_is_passed_over() {
-    let mut story = Story::with(Book {
-        current: Some(id(1)),
-        previous: Some(id(9)),
-        ..Book::default()
-    });
+    let mut story = Story::after(9, 1);
     story.offer(2).expect("taken");
     story.loads = Err("damaged".to_owned());
     story.exhausted = Some("ill".to_owned());
@@ -136,11 +132,7 @@ fn back_by_hand_just_before_the_trial_is_about_the_release_to_be_tried() {
 
 #[test]
 fn back_by_hand_on_the_way_back_is_nothing_new() {
-    let mut story = Story::with(Book {
-        current: Some(id(1)),
-        previous: Some(id(9)),
-        ..Book::default()
-    });
+    let mut story = Story::after(9, 1);
     story.offer(2).expect("taken");
     story.disk_hangs = true;
     story.exhausted = Some("ill".to_owned());
@@ -152,11 +144,7 @@ fn back_by_hand_on_the_way_back_is_nothing_new() {
 
 #[test]
 fn a_way_back_that_cannot_be_gone_bars_no_update() {
-    let mut story = Story::with(Book {
-        current: Some(id(2)),
-        previous: Some(id(1)),
-        ..Book::default()
-    });
+    let mut story = Story::after(1, 2);
     let good = story.staged.clone();
     story.staged = Err(NotNow::Later("its images are gone".to_owned()));
     story.ask(Ask::RollBack).expect("there is one before");
@@ -166,11 +154,7 @@ fn a_way_back_that_cannot_be_gone_bars_no_update() {
     story.offer(3).expect("what mends it all");
     assert_eq!(story.runs(), Some(&id(3)));
     // And it comes to an end.
-    let mut story = Story::with(Book {
-        current: Some(id(2)),
-        previous: Some(id(1)),
-        ..Book::default()
-    });
+    let mut story = Story::after(1, 2);
     story.staged = Err(NotNow::Later("its images are gone".to_owned()));
     story.ask(Ask::RollBack).expect("there is one before");
     story.pass(Duration::from_secs(3600));
@@ -184,11 +168,7 @@ fn a_way_back_that_cannot_be_gone_bars_no_update() {
 
 #[test]
 fn copies_that_do_not_end_bar_no_way_back() {
-    let mut story = Story::with(Book {
-        current: Some(id(2)),
-        previous: Some(id(1)),
-        ..Book::default()
-    });
+    let mut story = Story::after(1, 2);
     story.open = Some(Vec::new());
     story.ask(Ask::RollBack).expect("there is one before");
     let open = story.open.take().unwrap_or_default();
@@ -206,11 +186,7 @@ fn copies_that_do_not_end_bar_no_way_back() {
 
 #[test]
 fn a_release_whose_reading_hangs_is_passed_over() {
-    let mut story = Story::with(Book {
-        current: Some(id(1)),
-        previous: Some(id(9)),
-        ..Book::default()
-    });
+    let mut story = Story::after(9, 1);
     story.offer(2).expect("taken");
     story.open = Some(Vec::new());
     story.exhausted = Some("ill".to_owned());
@@ -229,11 +205,7 @@ fn a_release_whose_reading_hangs_is_passed_over() {
 
 #[test]
 fn where_no_release_can_be_read_it_is_tried_ever_more_rarely_and_at_once_when_something_comes() {
-    let mut story = Story::with(Book {
-        current: Some(id(1)),
-        previous: Some(id(9)),
-        ..Book::default()
-    });
+    let mut story = Story::after(9, 1);
     story.offer(2).expect("taken");
     story.loads = Err("damaged".to_owned());
     story.exhausted = Some("ill".to_owned());

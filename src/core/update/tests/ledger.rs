@@ -92,11 +92,7 @@ fn what_may_end_the_node_is_not_begun_before_it_is_on_record() {
 #[test]
 fn by_hand_one_goes_back_though_the_ledger_cannot_be_written() {
     for hangs in [false, true] {
-        let mut story = Story::with(Book {
-            current: Some(id(2)),
-            previous: Some(id(1)),
-            ..Book::default()
-        });
+        let mut story = Story::after(1, 2);
         story.disk = Err("read-only".to_owned());
         story.disk_hangs = hangs;
         story.ask(Ask::RollBack).expect("there is one before");

@@ -171,11 +171,7 @@ fn a_revoked_key_with_an_absurd_sequence_bars_no_other_key() {
 
 #[test]
 fn a_file_that_was_changed_during_a_way_back_is_news_afterwards() {
-    let mut story = Story::with(Book {
-        current: Some(id(2)),
-        previous: Some(id(1)),
-        ..Book::default()
-    });
+    let mut story = Story::after(1, 2);
     story.open = Some(Vec::new());
     story.ask(Ask::RollBack).expect("there is one before");
     let local = || Ask::Offer {
